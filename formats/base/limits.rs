@@ -1,0 +1,42 @@
+//! Every number that an image may not push us past.
+
+/// Bounds on what an image can make us do. Each is checked before memory or time is spent.
+///
+/// ```
+/// let limits = formats::Limits { max_disk_size: 1 << 40, ..Default::default() };
+/// assert_eq!(limits.max_chain, 16);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Size of the disk, as the guest sees it.
+    pub max_disk_size: u64,
+    /// Size of one table (L1, refcount table, snapshot table, ...) in the file.
+    pub max_table: u64,
+    /// Entries of one list (snapshots, bitmaps, extensions).
+    pub max_entries: u64,
+    /// Images on top of each other, the first one included.
+    pub max_chain: usize,
+    /// Bytes that a conversion may hand on, holes not counted. `u64::MAX` for no bound.
+    pub max_output: u64,
+    /// How often larger the data handed on may be than the files they come from.
+    pub max_ratio: u64,
+    /// Data up to this size are handed on whatever the ratio.
+    pub ratio_floor: u64,
+    /// Refuse what a lenient reader would still make sense of: overlaps, reserved bits.
+    pub strict: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_disk_size: 1 << 60,
+            max_table: 64 << 20,
+            max_entries: 65_536,
+            max_chain: 16,
+            max_output: u64::MAX,
+            max_ratio: 1_000,
+            ratio_floor: 1 << 30,
+            strict: false,
+        }
+    }
+}

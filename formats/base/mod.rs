@@ -1,0 +1,7 @@
+//! The ground: what every format stands on. Knows none of them.
+
+pub(crate) mod codec;
+pub(crate) mod error;
+pub(crate) mod limits;
+pub(crate) mod model;
+pub(crate) mod storage;

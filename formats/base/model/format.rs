@@ -1,0 +1,69 @@
+//! The sign on the door.
+
+use std::sync::Arc;
+
+use super::create::{Create, OptionHelp};
+use super::facts::Facts;
+use super::finding::{Finding, Repair, Tally};
+use super::image::Image;
+use super::writer::{Measure, Writer};
+use crate::base::error::Result;
+use crate::base::limits::Limits;
+use crate::base::storage::{Source, Storage, Target, Window};
+
+/// What an image is opened with: what the policy gave, never the policy.
+#[derive(Clone)]
+pub struct Links {
+    /// The image itself.
+    pub source: Arc<dyn Source>,
+    /// The file with the bytes of the disk, if the image names one.
+    pub data_file: Option<Arc<dyn Source>>,
+    /// Which of its snapshots to read, by name or identifier, instead of the current state.
+    pub snapshot: Option<String>,
+}
+
+/// Goes over a disk to be written: units in order of the disk, with whether they hold data.
+pub type Usage<'a> = dyn FnMut(&mut dyn FnMut(u64, u64)) -> Result<()> + 'a;
+
+/// Makes a [`Writer`] for a new image.
+pub type CreateFn = fn(Arc<dyn Target>, &Create) -> Result<Box<dyn Writer>>;
+/// Tells how much room a new image takes. The last argument hands over the stretches of data.
+pub type MeasureFn = fn(&Create, &mut Usage) -> Result<Measure>;
+/// Looks for damage.
+pub type CheckFn = fn(Arc<dyn Source>, &Limits, &mut dyn FnMut(Finding)) -> Result<Tally>;
+/// Looks for damage and mends it.
+pub type RepairFn = fn(Arc<dyn Storage>, Repair, &Limits, &mut dyn FnMut(Finding)) -> Result<Tally>;
+
+/// A format, as a sign on a door. What is `None` it cannot do.
+pub struct Format {
+    /// What `-f` takes and `info` prints.
+    pub name: &'static str,
+    /// Other names that `-f` takes.
+    pub aliases: &'static [&'static str],
+    /// One line about it.
+    pub about: &'static str,
+    /// Endings of file names, without the dot.
+    pub extensions: &'static [&'static str],
+    /// Whether this is such an image: a few bytes decide.
+    pub probe: fn(&dyn Window) -> Result<bool>,
+    /// What its headers say.
+    pub inspect: fn(&dyn Window, &Limits) -> Result<Facts>,
+    /// Its disk.
+    pub open: fn(Links, &Limits) -> Result<Box<dyn Image>>,
+    /// A new image.
+    pub create: Option<CreateFn>,
+    /// The room that a new image takes.
+    pub measure: Option<MeasureFn>,
+    /// What is wrong with it.
+    pub check: Option<CheckFn>,
+    /// What is wrong with it, mended.
+    pub repair: Option<RepairFn>,
+    /// Its settings, documented once.
+    pub options: &'static [OptionHelp],
+}
+
+impl std::fmt::Debug for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}

@@ -1,0 +1,334 @@
+//! A disk that can be read. Rooms map; the ground reads.
+
+use std::sync::Arc;
+
+use super::extent::{Extent, Packed, Place, push};
+use crate::base::codec::Decoder;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::storage::{Buffer, Source, Span, Window};
+
+/// A disk that can be read.
+pub trait Image: Send + Sync {
+    /// Bytes of the disk.
+    fn disk_size(&self) -> u64;
+
+    /// Adds what lies at `start` and behind it, in order and without gaps, as far as one look at
+    /// the tables reaches: at least one extent if `start` lies below the size, and none beyond
+    /// the size.
+    fn extents(&self, start: u64, out: &mut Vec<Extent>) -> Result<()>;
+
+    /// The files that [`Place`] speaks of.
+    fn files(&self) -> &[Arc<dyn Source>];
+}
+
+impl dyn Image + '_ {
+    /// The extents from `start` to `end`, clipped to that; as many as one look gives. `out` is
+    /// emptied first.
+    pub fn extents_between(&self, start: u64, end: u64, out: &mut Vec<Extent>) -> Result<()> {
+        out.clear();
+        let end = end.min(self.disk_size());
+        if start >= end {
+            return Ok(());
+        }
+        self.extents(start, out)?;
+        out.retain_mut(|extent| {
+            let inside = extent.start < end && extent.end() > start;
+            if inside {
+                *extent = extent.clip(start, end);
+            }
+            inside
+        });
+        match out.first() {
+            Some(first) if first.start == start => Ok(()),
+            _ => Err(Error::malformed(start, "the image does not say what lies here on the disk")),
+        }
+    }
+
+    /// All extents from `start` to `end`, neighbours of one kind as one.
+    pub fn walk(&self, start: u64, end: u64) -> Walk<'_> {
+        Walk { image: self, at: start, end, found: Vec::new(), next: 0, failed: false }
+    }
+
+    /// Fills `out` with the disk's bytes from `start` on. `Invalid` if the disk ends before.
+    pub fn read(&self, start: u64, out: &mut [u8]) -> Result<()> {
+        let end = Span::new(start, out.len() as u64)?.end();
+        if end > self.disk_size() {
+            let size = self.disk_size();
+            return Err(Error::invalid(format!("a read up to {end} of a disk of {size} bytes")));
+        }
+        let mut reader = Reader::default();
+        for extent in self.walk(start, end) {
+            let extent = extent?;
+            let from = usize::try_from(extent.start - start).expect("inside the buffer");
+            let len = usize::try_from(extent.len).expect("inside the buffer");
+            reader.fetch(self.files(), &extent, &mut out[from..from + len])?;
+        }
+        Ok(())
+    }
+}
+
+/// Goes over the extents of a disk.
+pub struct Walk<'a> {
+    image: &'a dyn Image,
+    at: u64,
+    end: u64,
+    found: Vec<Extent>,
+    next: usize,
+    failed: bool,
+}
+
+impl Walk<'_> {
+    /// The next extent, not yet joined with what follows.
+    fn step(&mut self) -> Result<Option<Extent>> {
+        if self.next == self.found.len() {
+            self.next = 0;
+            self.image.extents_between(self.at, self.end, &mut self.found)?;
+        }
+        let Some(extent) = self.found.get(self.next) else { return Ok(None) };
+        if extent.start != self.at || extent.len == 0 {
+            return Err(Error::malformed(self.at, "the extents of the image leave a gap"));
+        }
+        Ok(Some(*extent))
+    }
+
+    fn take(&mut self, extent: &Extent) {
+        self.next += 1;
+        self.at = extent.end();
+    }
+
+    fn join(&mut self) -> Result<Option<Extent>> {
+        let Some(mut whole) = self.step()? else { return Ok(None) };
+        self.take(&whole);
+        while let Some(next) = self.step()? {
+            if !whole.goes_on_in(&next) {
+                break;
+            }
+            whole.len += next.len;
+            self.take(&next);
+        }
+        Ok(Some(whole))
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = Result<Extent>;
+
+    fn next(&mut self) -> Option<Result<Extent>> {
+        if self.failed {
+            return None;
+        }
+        let next = self.join().transpose();
+        self.failed = matches!(next, Some(Err(_)));
+        next
+    }
+}
+
+/// Reads extents; keep one a thread, for it keeps its buffers and contexts.
+#[derive(Default)]
+pub struct Reader {
+    decoder: Decoder,
+    packed: Option<Buffer>,
+    unit: Option<Buffer>,
+}
+
+impl Reader {
+    /// Fills `out` with the bytes of `extent`; `out` is as long as it. `Truncated` if a file ends
+    /// before they do, `Malformed` if they do not unpack.
+    pub fn fetch(
+        &mut self,
+        files: &[Arc<dyn Source>],
+        extent: &Extent,
+        out: &mut [u8],
+    ) -> Result<()> {
+        debug_assert_eq!(extent.len, out.len() as u64, "the buffer is as long as the extent");
+        match &extent.place {
+            Place::Hole | Place::Zero { .. } => out.fill(0),
+            Place::Data { file, offset } => {
+                let file = &files[*file];
+                Window::read(&**file, *offset, out).map_err(|e| e.path(file.name()))?;
+            }
+            Place::Packed(packed) => {
+                let file = &*files[packed.file];
+                self.unpack(file, packed, out).map_err(|e| e.path(file.name()))?;
+            }
+            Place::Backing => {
+                let what = "the image underneath was not opened";
+                return Err(Error::invalid(what));
+            }
+        }
+        Ok(())
+    }
+
+    /// The compressed bytes themselves, unopened; fewer than `packed.len` where the file ends.
+    pub fn fetch_packed<'a>(&'a mut self, file: &dyn Source, packed: &Packed) -> Result<&'a [u8]> {
+        let left = file.len().saturating_sub(packed.offset).min(packed.len);
+        if left == 0 {
+            let what = format!("a compressed unit begins at the end of the file, {}", file.len());
+            return Err(Error::truncated(packed.offset, what));
+        }
+        let len = usize::try_from(left).map_err(|_| Error::limit("a compressed unit too large"))?;
+        let buffer = self.packed.get_or_insert_with(|| Buffer::new(len));
+        buffer.reserve(len);
+        Window::read(file, packed.offset, &mut buffer[..len])?;
+        Ok(&buffer[..len])
+    }
+
+    fn unpack(&mut self, file: &dyn Source, packed: &Packed, out: &mut [u8]) -> Result<()> {
+        let all = self.fetch_packed(file, packed)?.len();
+        let bytes = &self.packed.as_ref().expect("filled above")[..all];
+        let unit = usize::try_from(packed.unit).map_err(|_| Error::limit("a unit too large"))?;
+        let decoded = if packed.skip == 0 && out.len() == unit {
+            self.decoder.decode(packed.codec, bytes, out)
+        } else {
+            let skip = usize::try_from(packed.skip).expect("below the size of the unit");
+            let buffer = self.unit.get_or_insert_with(|| Buffer::new(unit));
+            buffer.reserve(unit);
+            // Only as far as it is wanted: the rest of the unit need not be sound.
+            let end = skip + out.len();
+            let decoded = self.decoder.decode(packed.codec, bytes, &mut buffer[..end]);
+            out.copy_from_slice(&buffer[skip..end]);
+            decoded
+        };
+        let cut = (all as u64) < packed.len;
+        decoded.map_err(|error| match error.kind() {
+            // It may be sound, and the file cut short.
+            Kind::Malformed if cut => Error::truncated(
+                packed.offset,
+                format!("a compressed unit is cut off by the end of the file, {}", file.len()),
+            ),
+            _ => error.at(packed.offset),
+        })
+    }
+}
+
+/// Images on top of each other: what one lacks, the next one has. To the outside it is one.
+pub struct Stack {
+    layers: Vec<Box<dyn Image>>,
+    files: Vec<Arc<dyn Source>>,
+    /// Where each layer's files begin among all.
+    first_file: Vec<usize>,
+}
+
+impl Stack {
+    /// These images, the one on top first; there is at least one.
+    pub fn new(layers: Vec<Box<dyn Image>>) -> Stack {
+        let mut files: Vec<Arc<dyn Source>> = Vec::new();
+        let mut first_file = Vec::new();
+        for layer in &layers {
+            first_file.push(files.len());
+            files.extend(layer.files().iter().cloned());
+        }
+        Stack { layers, files, first_file }
+    }
+
+    /// How many images.
+    pub fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// One look at the layers from `depth` on, between `start` and `end`. Returns how far it went.
+    fn look(&self, depth: usize, start: u64, end: u64, out: &mut Vec<Extent>) -> Result<u64> {
+        let hole = |depth| Extent { start, len: end - start, place: Place::Hole, depth };
+        let Some(layer) = self.layers.get(depth) else {
+            push(out, hole(depth - 1));
+            return Ok(end);
+        };
+        if start >= layer.disk_size() {
+            push(out, hole(depth));
+            return Ok(end);
+        }
+        let mut found = Vec::new();
+        layer.extents_between(start, end, &mut found)?;
+        let mut at = start;
+        for extent in found {
+            at = extent.end();
+            if extent.place == Place::Backing {
+                let reached = self.look(depth + 1, extent.start, extent.end(), out)?;
+                if reached < extent.end() {
+                    return Ok(reached);
+                }
+            } else {
+                push(out, self.lift(depth, extent));
+            }
+        }
+        Ok(at)
+    }
+
+    /// A layer's extent as one of the whole.
+    fn lift(&self, depth: usize, mut extent: Extent) -> Extent {
+        extent.depth = depth;
+        match &mut extent.place {
+            Place::Data { file, .. } => *file += self.first_file[depth],
+            Place::Packed(packed) => packed.file += self.first_file[depth],
+            Place::Hole | Place::Zero { .. } | Place::Backing => {}
+        }
+        extent
+    }
+}
+
+impl Image for Stack {
+    fn disk_size(&self) -> u64 {
+        self.layers[0].disk_size()
+    }
+
+    fn extents(&self, start: u64, out: &mut Vec<Extent>) -> Result<()> {
+        self.look(0, start, self.disk_size(), out).map(drop)
+    }
+
+    fn files(&self) -> &[Arc<dyn Source>] {
+        &self.files
+    }
+}
+
+/// Disks behind each other, as one.
+pub struct Joined {
+    parts: Vec<(u64, Box<dyn Image>)>,
+    first_file: Vec<usize>,
+    files: Vec<Arc<dyn Source>>,
+    size: u64,
+}
+
+impl Joined {
+    /// These disks, in this order. `Limit` if they take more than 2^64 bytes.
+    pub fn new(disks: Vec<Box<dyn Image>>) -> Result<Joined> {
+        let mut this =
+            Joined { parts: Vec::new(), first_file: Vec::new(), files: Vec::new(), size: 0 };
+        for disk in disks {
+            this.first_file.push(this.files.len());
+            this.files.extend(disk.files().iter().cloned());
+            let end = this.size.checked_add(disk.disk_size());
+            let end = end.ok_or_else(|| Error::limit("the disks together do not end in 2^64"))?;
+            this.parts.push((this.size, disk));
+            this.size = end;
+        }
+        Ok(this)
+    }
+}
+
+impl Image for Joined {
+    fn disk_size(&self) -> u64 {
+        self.size
+    }
+
+    fn extents(&self, start: u64, out: &mut Vec<Extent>) -> Result<()> {
+        let holds = |(first, disk): &(u64, Box<dyn Image>)| start < first + disk.disk_size();
+        let Some(part) = self.parts.iter().position(holds) else { return Ok(()) };
+        let (first, disk) = &self.parts[part];
+        let mut found = Vec::new();
+        disk.extents_between(start - first, u64::MAX, &mut found)?;
+        for mut extent in found {
+            extent.start += first;
+            match &mut extent.place {
+                Place::Data { file, .. } => *file += self.first_file[part],
+                Place::Packed(packed) => packed.file += self.first_file[part],
+                Place::Hole | Place::Zero { .. } | Place::Backing => {}
+            }
+            out.push(extent);
+        }
+        Ok(())
+    }
+
+    fn files(&self) -> &[Arc<dyn Source>] {
+        &self.files
+    }
+}

@@ -1,0 +1,10 @@
+//! The words for a disk, apart from any format.
+
+pub(crate) mod create;
+pub(crate) mod extent;
+pub(crate) mod facts;
+pub(crate) mod finding;
+pub(crate) mod format;
+pub(crate) mod image;
+pub(crate) mod reference;
+pub(crate) mod writer;

@@ -1,0 +1,337 @@
+//! Files and block devices.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
+
+use super::lock::{self, Purpose};
+use super::{Allocated, BLOCK, Source, Span, Target};
+use crate::base::error::{Error, Result};
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Access {
+    /// To read, with a lock that keeps writers away.
+    #[default]
+    Read,
+    /// To read, whoever writes meanwhile (`-U`).
+    ReadShared,
+    /// To change in place, with a lock that keeps everybody away.
+    Write,
+}
+
+/// How the operating system's cache takes part, in the words of qemu's cache modes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Caching {
+    /// Through the cache, synced once at the end.
+    #[default]
+    Writeback,
+    /// Through the cache, every write in storage before the next.
+    Writethrough,
+    /// Around the cache, synced once at the end.
+    None,
+    /// Around the cache, every write in storage before the next.
+    Directsync,
+    /// Through the cache, never synced: fast, and lost if the power fails.
+    Unsafe,
+}
+
+impl Caching {
+    pub(super) fn is_direct(self) -> bool {
+        matches!(self, Caching::None | Caching::Directsync)
+    }
+
+    fn is_synchronous(self) -> bool {
+        matches!(self, Caching::Writethrough | Caching::Directsync)
+    }
+
+    pub(super) fn syncs(self) -> bool {
+        self != Caching::Unsafe
+    }
+}
+
+/// A regular file or a block device.
+pub struct ImageFile {
+    file: File,
+    /// The same file around the cache, for requests that are aligned.
+    direct: Option<File>,
+    path: PathBuf,
+    len: Mutex<u64>,
+    device: bool,
+    fresh: bool,
+    syncs: bool,
+}
+
+impl ImageFile {
+    /// Opens what a user named. `Invalid` if it is neither a file nor a block device, `Refused`
+    /// if another process holds it, `Io` if it does not open.
+    pub fn open(path: &Path, access: Access, caching: Caching) -> Result<ImageFile> {
+        let mut options = File::options();
+        // Without waiting: a pipe would keep us until somebody writes to it.
+        let flags = OFlags::NONBLOCK | OFlags::CLOEXEC;
+        options.read(true).write(access == Access::Write).custom_flags(flags.bits().cast_signed());
+        #[expect(clippy::disallowed_methods, reason = "storage opens files")]
+        let file = options.open(path).map_err(|e| Error::io("cannot open", e).path(path))?;
+        ImageFile::from_file(file, path, access, caching)
+    }
+
+    /// An image in a file that is open already.
+    pub(crate) fn from_file(
+        file: File,
+        path: &Path,
+        access: Access,
+        caching: Caching,
+    ) -> Result<ImageFile> {
+        let fail = |error| Error::io("cannot look at it", error).path(path);
+        let kind = file.metadata().map_err(fail)?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            let what = if kind.is_dir() { "is a folder" } else { "is no file or block device" };
+            return Err(Error::invalid(format!("{what}, not a disk image")).path(path));
+        }
+        let purpose = match access {
+            Access::Read => Some(Purpose::Read),
+            Access::Write => Some(Purpose::Write),
+            Access::ReadShared => None,
+        };
+        if let Some(Err(error)) = purpose.map(|purpose| lock::lock(&file, purpose)) {
+            let mut refused = Error::refused(error.to_string()).path(path);
+            if purpose == Some(Purpose::Read) {
+                refused = Error::refused(format!("{error}; -U reads it all the same")).path(path);
+            }
+            return Err(refused);
+        }
+        ImageFile::new(file, path, kind.is_block_device(), false, caching).map_err(fail)
+    }
+
+    pub(super) fn new(
+        file: File,
+        path: &Path,
+        device: bool,
+        fresh: bool,
+        caching: Caching,
+    ) -> io::Result<ImageFile> {
+        let len = rustix::fs::seek(&file, SeekFrom::End(0))?;
+        let flags = rustix::fs::fcntl_getfl(&file)?;
+        let direct = if caching.is_direct() { reopen(&file, flags, OFlags::DIRECT) } else { None };
+        let mut this = ImageFile {
+            file,
+            direct,
+            path: path.into(),
+            len: Mutex::new(len),
+            device,
+            fresh,
+            syncs: caching.syncs(),
+        };
+        if caching.is_synchronous()
+            && let Some(file) = reopen(&this.file, flags, OFlags::DSYNC)
+        {
+            this.file = file;
+        }
+        Ok(this)
+    }
+
+    /// Its path, as it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn length(&self) -> u64 {
+        *self.len.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn grow(&self, len: u64) {
+        let mut known = self.len.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *known = len.max(*known);
+    }
+
+    /// The handle for a request: around the cache if all of it is aligned.
+    fn handle(&self, offset: u64, buf: &[u8]) -> &File {
+        let block = BLOCK as u64;
+        let aligned = offset.is_multiple_of(block)
+            && buf.len().is_multiple_of(BLOCK)
+            && buf.as_ptr().align_offset(BLOCK) == 0;
+        self.direct.as_ref().filter(|_| aligned).unwrap_or(&self.file)
+    }
+
+    fn write_zeros(&self, span: Span) -> io::Result<()> {
+        let zeros = super::Buffer::new(1 << 20);
+        let mut at = span.start();
+        while at < span.end() {
+            let len = usize::try_from(span.end() - at).unwrap_or(usize::MAX).min(zeros.len());
+            self.write_at(at, &zeros[..len])?;
+            at += len as u64;
+        }
+        Ok(())
+    }
+}
+
+/// The same file once more, with another flag; `None` where the file system does not know it.
+fn reopen(file: &File, flags: OFlags, add: OFlags) -> Option<File> {
+    let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let keep = flags & OFlags::ACCMODE;
+    rustix::fs::open(name, keep | add | OFlags::CLOEXEC, rustix::fs::Mode::empty())
+        .ok()
+        .map(File::from)
+}
+
+impl Source for ImageFile {
+    fn len(&self) -> u64 {
+        self.length()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.handle(offset, buf).read_at(buf, offset)
+    }
+
+    fn allocated(&self, from: u64) -> io::Result<Allocated> {
+        let end = self.length();
+        if self.device {
+            return Ok(Allocated { data: true, end });
+        }
+        let data = match rustix::fs::seek(&self.file, SeekFrom::Data(from)) {
+            Ok(data) => data.min(end),
+            Err(rustix::io::Errno::NXIO) => end,
+            // A file system that does not know: all of it may be data.
+            Err(_) => return Ok(Allocated { data: true, end }),
+        };
+        if data > from {
+            return Ok(Allocated { data: false, end: data });
+        }
+        let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(from)).unwrap_or(end);
+        Ok(Allocated { data: true, end: hole.clamp(from + 1, end.max(from + 1)) })
+    }
+
+    fn file(&self) -> Option<&File> {
+        Some(&self.file)
+    }
+
+    fn stored(&self) -> Option<u64> {
+        self.file.metadata().ok().map(|data| data.blocks() * 512)
+    }
+
+    fn name(&self) -> String {
+        self.path.to_string_lossy().into_owned()
+    }
+
+    fn identity(&self) -> Option<(u64, u64)> {
+        let data = self.file.metadata().ok()?;
+        // Two names of one device are one disk.
+        Some(if self.device { (u64::MAX, data.rdev()) } else { (data.dev(), data.ino()) })
+    }
+}
+
+impl Target for ImageFile {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.device && offset.saturating_add(bytes.len() as u64) > self.length() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.handle(offset, bytes).write_all_at(bytes, offset)?;
+        self.grow(offset + bytes.len() as u64);
+        Ok(())
+    }
+
+    fn zero(&self, span: Span) -> io::Result<()> {
+        let len = self.length();
+        if span.is_empty() || span.start() >= len {
+            return Ok(());
+        }
+        // What lies past the end reads as zeros once the file reaches there.
+        let len = span.end().min(len) - span.start();
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        for flags in [punch, FallocateFlags::ZERO_RANGE] {
+            if rustix::fs::fallocate(&self.file, flags, span.start(), len).is_ok() {
+                return Ok(());
+            }
+        }
+        self.write_zeros(Span::new(span.start(), len).map_err(io::Error::other)?)
+    }
+
+    fn allocate(&self, span: Span) -> io::Result<()> {
+        if self.device || span.is_empty() {
+            return Ok(());
+        }
+        rustix::fs::fallocate(&self.file, FallocateFlags::empty(), span.start(), span.len())?;
+        self.grow(span.end());
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        if self.device {
+            let fits = len <= self.length();
+            return if fits { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) };
+        }
+        self.file.set_len(len)?;
+        *self.len.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = len;
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if self.syncs { self.file.sync_data() } else { Ok(()) }
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    fn fixed_len(&self) -> Option<u64> {
+        self.device.then(|| self.length())
+    }
+
+    fn shares_with(&self, source: &dyn Source) -> bool {
+        let device = |file: &File| file.metadata().ok().map(|data| data.dev());
+        !self.device
+            && source.file().is_some_and(|other| device(other) == device(&self.file))
+            && can_reflink(&self.file)
+    }
+
+    fn share(&self, source: &dyn Source, from: u64, offset: u64, len: u64) -> io::Result<()> {
+        let Some(other) = source.file() else { return Err(io::ErrorKind::Unsupported.into()) };
+        let (mut from, mut at, mut left) = (from, offset, len);
+        while left > 0 {
+            let want = usize::try_from(left).unwrap_or(usize::MAX).min(1 << 30);
+            let (input, output) = (other.as_fd(), self.file.as_fd());
+            let (mut source_at, mut target_at) = (from, at);
+            let done = rustix::fs::copy_file_range(
+                input,
+                Some(&mut source_at),
+                output,
+                Some(&mut target_at),
+                want,
+            )? as u64;
+            if done == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            (from, at, left) = (from + done, at + done, left - done);
+        }
+        self.grow(offset + len);
+        Ok(())
+    }
+}
+
+/// Whether the file system of this file lets two files share blocks: asked of the ones known to,
+/// with two files of one block that have no name.
+fn can_reflink(file: &File) -> bool {
+    const XFS: i64 = 0x5846_5342;
+    const BTRFS: i64 = 0x9123_683e;
+    const BCACHEFS: i64 = 0xca45_1a4e;
+    let known = |kind: i64| matches!(kind, XFS | BTRFS | BCACHEFS);
+    if !rustix::fs::fstatfs(file).is_ok_and(|system| known(system.f_type)) {
+        return false;
+    }
+    let folder = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let Some(folder) = folder.ok().and_then(|path| path.parent().map(Path::to_path_buf)) else {
+        return false;
+    };
+    let unnamed = || {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        rustix::fs::open(&folder, flags, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
+    };
+    let (Ok(one), Ok(two)) = (unnamed(), unnamed()) else { return false };
+    let one = File::from(one);
+    one.write_all_at(&[1; BLOCK], 0).is_ok() && rustix::fs::ioctl_ficlone(&two, &one).is_ok()
+}

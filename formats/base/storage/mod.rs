@@ -1,0 +1,120 @@
+//! Bytes by position: no cursor, so any number of threads may share one.
+
+mod buffer;
+mod faulty;
+mod file;
+mod lock;
+mod mapped;
+mod memory;
+mod output;
+mod pages;
+mod slice;
+mod span;
+mod window;
+
+use std::io;
+
+pub use buffer::Buffer;
+pub(crate) use buffer::{BLOCK, is_zero};
+pub use faulty::Faulty;
+pub use file::{Access, Caching, ImageFile};
+pub(crate) use mapped::Spool;
+pub use memory::Memory;
+pub use output::Output;
+pub(crate) use pages::Pages;
+pub use slice::Slice;
+pub use span::Span;
+pub use window::Window;
+pub(crate) use window::{Be16, Be32, Be64, Word};
+
+/// What lies at a position of a [`Source`]: data or a hole, and up to where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allocated {
+    /// Data may be there; if not, it is known to read as zeros.
+    pub data: bool,
+    /// Where this stretch ends.
+    pub end: u64,
+}
+
+/// Bytes to read.
+pub trait Source: Window + Send + Sync {
+    /// The length, fixed when it was opened.
+    fn len(&self) -> u64;
+
+    /// Reads from `offset` on; short only at the end.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// Whether there are no bytes at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What lies at `from`, which is before the end. By default: data, to the end.
+    fn allocated(&self, from: u64) -> io::Result<Allocated> {
+        let _ = from;
+        Ok(Allocated { data: true, end: self.len() })
+    }
+
+    /// The open file behind it, where there is one: what a [`Target`] may share blocks with.
+    fn file(&self) -> Option<&std::fs::File> {
+        None
+    }
+
+    /// Bytes that it takes up in storage, where that is known.
+    fn stored(&self) -> Option<u64> {
+        None
+    }
+
+    /// What it is called: a path, or what stands for one.
+    fn name(&self) -> String {
+        String::new()
+    }
+
+    /// Which file this is, to recognise it under another name: (device, inode).
+    fn identity(&self) -> Option<(u64, u64)> {
+        None
+    }
+}
+
+/// Bytes to write.
+pub trait Target: Send + Sync {
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes a stretch read as zeros, without storing them where that is possible.
+    fn zero(&self, span: Span) -> io::Result<()>;
+
+    /// Reserves storage for a stretch, which keeps its content.
+    fn allocate(&self, span: Span) -> io::Result<()>;
+
+    /// Makes it this long.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Returns when all that was written is in storage.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Whether everything not yet written reads as zeros.
+    fn is_fresh(&self) -> bool;
+
+    /// The length it cannot leave, where it has one (a block device).
+    fn fixed_len(&self) -> Option<u64> {
+        None
+    }
+
+    /// Whether [`share`](Target::share) from this source takes no time and no room.
+    fn shares_with(&self, source: &dyn Source) -> bool {
+        let _ = source;
+        false
+    }
+
+    /// Copies a stretch of `source` without taking it through this process; on file systems that
+    /// can, both then share the blocks. Ends with an error if not all of it could be copied.
+    fn share(&self, source: &dyn Source, from: u64, offset: u64, len: u64) -> io::Result<()> {
+        let _ = (source, from, offset, len);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// A file that is changed in place.
+pub trait Storage: Source + Target {}
+impl<T: Source + Target> Storage for T {}

@@ -1,0 +1,170 @@
+//! A file that appears under its name only when it is complete.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+
+use super::file::{Access, Caching, ImageFile};
+use crate::base::error::{Error, Result};
+
+/// Output under way. Dropped without [`commit`](Output::commit), it leaves nothing behind.
+pub struct Output {
+    file: Arc<ImageFile>,
+    path: PathBuf,
+    stage: Stage,
+}
+
+enum Stage {
+    /// No name yet, so that even a killed process leaves nothing.
+    Unnamed,
+    /// A temporary name, where the file system knows no files without one.
+    Named(PathBuf),
+    /// Written in place: a block device, or a file that the caller wants kept.
+    InPlace,
+}
+
+impl Output {
+    /// Output that will stand at `path`, beside which it grows until then. A block device is
+    /// written in place. `Invalid` if `path` is something else than a file.
+    pub fn create(path: &Path, caching: Caching) -> Result<Output> {
+        let fail = |error| Error::io("cannot create", error).path(path);
+        let place = destination(path).map_err(fail)?;
+        if let Some(data) = &place.there {
+            if data.file_type().is_block_device() {
+                return Output::in_place(path, caching);
+            }
+            if !data.is_file() {
+                let what = if data.is_dir() { "a folder" } else { "no file or block device" };
+                return Err(Error::invalid(format!("the output is {what}")).path(path));
+            }
+        }
+        let (file, stage) = open_beside(&place.path).map_err(fail)?;
+        if let Some(data) = &place.there {
+            let mode = std::fs::Permissions::from_mode(data.mode() & 0o7777);
+            file.set_permissions(mode).map_err(fail)?;
+        }
+        let file = ImageFile::new(file, path, false, true, caching).map_err(fail)?;
+        Ok(Output { file: Arc::new(file), path: place.path, stage })
+    }
+
+    /// Output over a file or device that is there and stays the same one.
+    pub fn in_place(path: &Path, caching: Caching) -> Result<Output> {
+        let file = Arc::new(ImageFile::open(path, Access::Write, caching)?);
+        Ok(Output { file, path: path.into(), stage: Stage::InPlace })
+    }
+
+    /// Where the bytes go.
+    pub fn target(&self) -> Arc<ImageFile> {
+        self.file.clone()
+    }
+
+    /// Which file stands at `path` already, if any: (device, inode).
+    pub fn occupant(path: &Path) -> Option<(u64, u64)> {
+        #[expect(clippy::disallowed_methods, reason = "storage looks at files")]
+        let data = std::fs::metadata(path).ok()?;
+        let device = data.file_type().is_block_device();
+        Some(if device { (u64::MAX, data.rdev()) } else { (data.dev(), data.ino()) })
+    }
+
+    /// Gives it its name, in place of whatever had it.
+    #[expect(clippy::disallowed_methods, reason = "the one place that renames and removes")]
+    pub fn commit(mut self) -> Result<()> {
+        let fail = |path: &Path, error| Error::io("cannot give it its name", error).path(path);
+        if let Stage::Unnamed = self.stage {
+            let name = temporary(&self.path);
+            let file = self.file.clone();
+            link(&file, &name).map_err(|error| fail(&self.path, error))?;
+            self.stage = Stage::Named(name);
+        }
+        let Stage::Named(name) = &self.stage else { return Ok(()) };
+        std::fs::rename(name, &self.path).map_err(|error| fail(&self.path, error))?;
+        self.stage = Stage::InPlace;
+        Ok(())
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if let Stage::Named(name) = &self.stage {
+            #[expect(clippy::disallowed_methods, reason = "the one place that renames and removes")]
+            let _ = std::fs::remove_file(name);
+        }
+    }
+}
+
+/// Where an output will stand, and what stands there now.
+struct Destination {
+    path: PathBuf,
+    there: Option<std::fs::Metadata>,
+}
+
+/// Follows a symbolic link, so that the link stays one.
+fn destination(path: &Path) -> io::Result<Destination> {
+    #[expect(clippy::disallowed_methods, reason = "storage looks at files")]
+    match std::fs::metadata(path) {
+        Ok(data) => Ok(Destination { path: path.canonicalize()?, there: Some(data) }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => {
+            Ok(Destination { path: path.into(), there: None })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn temporary(path: &Path) -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    folder(path).join(format!(".diskwright-{}-{number}.part", std::process::id()))
+}
+
+fn open_beside(path: &Path) -> io::Result<(File, Stage)> {
+    let mode = Mode::from_raw_mode(0o666);
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::open(folder(path), flags | OFlags::TMPFILE, mode) {
+        return Ok((file.into(), Stage::Unnamed));
+    }
+    let name = temporary(path);
+    let file = rustix::fs::open(&name, flags | OFlags::CREATE | OFlags::EXCL, mode)?;
+    Ok((file.into(), Stage::Named(name)))
+}
+
+fn link(file: &ImageFile, name: &Path) -> io::Result<()> {
+    use super::Source;
+    let file = file.file().ok_or(io::ErrorKind::Unsupported)?;
+    let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(rustix::fs::linkat(CWD, handle, CWD, name, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::storage::Target;
+
+    #[test]
+    fn nothing_is_there_before_commit_nor_after_a_drop() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a b ü.img");
+        let count = || std::fs::read_dir(folder.path()).expect("readable").count();
+        let output = Output::create(&path, Caching::Writeback).expect("created");
+        output.target().write_at(0, b"half").expect("written");
+        drop(output);
+        assert_eq!(count(), 0);
+        let output = Output::create(&path, Caching::Writeback).expect("created");
+        output.target().write_at(0, b"whole").expect("written");
+        output.commit().expect("named");
+        assert_eq!(count(), 1);
+        assert_eq!(path.metadata().expect("there").len(), 5);
+    }
+}

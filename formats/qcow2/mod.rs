@@ -1,0 +1,39 @@
+//! qcow2: clusters that are there only when written, in two levels of tables.
+//!
+//! ```text
+//!   0             header, extensions, name of the backing file        (first cluster)
+//!   anywhere      refcount table ──▶ refcount blocks                  (who uses each cluster)
+//!                 L1 table ──▶ L2 tables ──▶ clusters of the disk     (where the disk is)
+//!                                       └──▶ compressed clusters      (bytes, not aligned)
+//!                 snapshot table ──▶ an L1 table each
+//!                 bitmap directory ──▶ bitmap tables ──▶ bitmaps
+//! ```
+//!
+//! Source: qemu docs/interop/qcow2.txt. Not supported: decryption (AES, LUKS); internal
+//! snapshots and bitmaps are listed and can be read, and are not written.
+
+mod bitmap;
+mod inspect;
+mod layout;
+mod options;
+mod reader;
+mod refcount;
+mod snapshot;
+mod writer;
+
+use crate::base::model::format::Format;
+
+pub(crate) static FORMAT: Format = Format {
+    name: "qcow2",
+    aliases: &[],
+    about: "QEMU's copy-on-write format, versions 2 and 3",
+    extensions: &["qcow2", "qcow", "img"],
+    probe: inspect::probe,
+    inspect: inspect::inspect,
+    open: reader::open,
+    create: Some(writer::create),
+    measure: Some(options::measure),
+    check: None,
+    repair: None,
+    options: options::OPTIONS,
+};

@@ -1,0 +1,21 @@
+//! Every format, one line each.
+
+use crate::base::error::{Error, Result};
+use crate::base::model::format::Format;
+
+#[path = "qcow2/mod.rs"]
+mod qcow2;
+#[path = "raw/mod.rs"]
+mod raw;
+
+/// Every format; the one that matches any bytes stands last.
+pub static FORMATS: &[&Format] = &[&qcow2::FORMAT, &raw::FORMAT];
+
+/// The format of this name. `Invalid`, with the names there are, if there is none.
+pub fn format(name: &str) -> Result<&'static Format> {
+    let found = FORMATS.iter().find(|format| format.name == name || format.aliases.contains(&name));
+    found.copied().ok_or_else(|| {
+        let names: Vec<_> = FORMATS.iter().map(|format| format.name).collect();
+        Error::invalid(format!("there is no format '{name}'; formats: {}", names.join(", ")))
+    })
+}
