@@ -1,1 +1,31 @@
-fn main() {}
+//! Reads, writes, checks, compares and converts disk images.
+
+mod args;
+mod commands;
+mod exit;
+mod policy;
+mod progress;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use commands::Cli;
+use exit::Exit;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    progress::catch_signals();
+    let exit = commands::run(cli).unwrap_or_else(|error| {
+        report::failure(&error);
+        Exit::Failed(error.kind())
+    });
+    ExitCode::from(exit.code())
+}

@@ -27,7 +27,7 @@ pub(crate) static FORMAT: Format = Format {
     name: "qcow2",
     aliases: &[],
     about: "QEMU's copy-on-write format, versions 2 and 3",
-    extensions: &["qcow2", "qcow", "img"],
+    extensions: &["qcow2", "qcow"],
     probe: inspect::probe,
     inspect: inspect::inspect,
     open: reader::open,

@@ -1,0 +1,73 @@
+//! One file per verb, all of one shape: what was meant, the work, what to say.
+
+mod check;
+mod compare;
+mod convert;
+mod create;
+mod info;
+mod inspect;
+mod manual;
+mod map;
+mod measure;
+
+use clap::{Parser, Subcommand};
+use formats::{FORMATS, Result};
+
+use crate::exit::{Exit, TABLE};
+
+/// Reads, writes, checks, compares and converts disk images.
+///
+/// Flags are those of qemu-img where it has them. Names that an image utters (backing files, data
+/// files) are not followed unless --allow-refs says so.
+#[derive(Parser)]
+#[command(name = "diskwright", version, after_help = TABLE, after_long_help = after_help())]
+#[command(max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Convert(convert::Args),
+    Info(info::Args),
+    Inspect(inspect::Args),
+    Check(check::Args),
+    Compare(compare::Args),
+    Create(create::Args),
+    Map(map::Args),
+    Measure(measure::Args),
+    Manual(manual::Args),
+}
+
+/// Does what was asked for.
+pub(crate) fn run(cli: Cli) -> Result<Exit> {
+    match cli.command {
+        Command::Convert(args) => convert::run(args),
+        Command::Info(args) => info::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Create(args) => create::run(&args),
+        Command::Map(args) => map::run(&args),
+        Command::Measure(args) => measure::run(&args),
+        Command::Manual(args) => manual::run(&args),
+    }
+}
+
+/// The table of formats, from the registry, and the table of exit codes.
+fn after_help() -> String {
+    let mut text = String::from("Formats:\n");
+    for format in FORMATS {
+        let can = |does: bool, what: &'static str| does.then_some(what);
+        let deeds = [
+            Some("read"),
+            can(format.create.is_some(), "write"),
+            can(format.check.is_some(), "check"),
+            can(format.repair.is_some(), "repair"),
+        ];
+        let deeds: Vec<_> = deeds.into_iter().flatten().collect();
+        text += &format!("  {:<8} {} ({})\n", format.name, format.about, deeds.join(", "));
+    }
+    text + "\n" + TABLE
+}

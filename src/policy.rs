@@ -1,0 +1,86 @@
+//! Flags become a Resolver, and paths become disks.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use formats::{
+    Beneath, Caching, Error, FORMATS, Format, Image, ImageFile, Limits, OpenOptions, Refuse,
+    Resolver, Result, Source,
+};
+
+use crate::args::Opening;
+
+/// A file that was named on the command line, and its format.
+pub(crate) struct Named {
+    /// Its bytes.
+    pub(crate) source: Arc<ImageFile>,
+    /// Its format: stated, or found out.
+    pub(crate) format: &'static Format,
+}
+
+/// Opens a file; finds its format unless one was stated.
+pub(crate) fn named(
+    path: &Path,
+    format: Option<&str>,
+    opening: &Opening,
+    caching: Caching,
+) -> Result<Named> {
+    let format = format.map(formats::format).transpose()?;
+    let source = Arc::new(ImageFile::open(path, opening.access(), caching)?);
+    let format = match format {
+        Some(format) => format,
+        None => formats::probe(FORMATS, &*source).map_err(|error| error.path(path))?,
+    };
+    Ok(Named { source, format })
+}
+
+/// The policy for the names that the image at `path` utters.
+pub(crate) fn resolver(path: &Path, opening: &Opening) -> Result<Arc<dyn Resolver>> {
+    let folder = folder(path);
+    Ok(match &opening.allow_refs {
+        None => Arc::new(Refuse),
+        Some(dir) if dir.as_os_str().is_empty() => {
+            Arc::new(Beneath::new(folder, folder, opening.access())?)
+        }
+        Some(dir) => Arc::new(Beneath::new(dir, folder, opening.access())?),
+    })
+}
+
+/// The folder that a file lies in.
+pub(crate) fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// How the image at `path` is opened.
+pub(crate) fn open_options<'a>(
+    path: &Path,
+    opening: &Opening,
+    limits: &'a Limits,
+) -> Result<OpenOptions<'a>> {
+    let mut options = OpenOptions::new(FORMATS, limits);
+    options.resolver = resolver(path, opening)?;
+    options.backing_format = opening.backing_format.as_deref().map(formats::format).transpose()?;
+    Ok(options)
+}
+
+/// The disk in a file, with everything underneath that the flags allow.
+pub(crate) fn disk(
+    path: &Path,
+    named: &Named,
+    snapshot: Option<&str>,
+    opening: &Opening,
+) -> Result<Box<dyn Image>> {
+    let limits = opening.limits();
+    let mut options = open_options(path, opening, &limits)?;
+    options.snapshot = snapshot.map(str::to_owned);
+    formats::open(named.source.clone(), named.format, &options).map_err(|error| error.path(path))
+}
+
+/// `Invalid` if the output is one of the files that are read: it would be lost.
+pub(crate) fn not_an_input(output: &Path, inputs: &[Arc<dyn Source>]) -> Result<()> {
+    let there = formats::Output::occupant(output);
+    if there.is_some() && inputs.iter().any(|input| input.identity() == there) {
+        return Err(Error::invalid("the output is also an input").path(output));
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! A Watch that draws a bar, and the flag that Ctrl-C sets.
+
+use std::io::IsTerminal;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use formats::Watch;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// Makes Ctrl-C and SIGTERM stop the work instead of the process, so that nothing half-written
+/// stays. A second one ends the process at once.
+pub(crate) fn catch_signals() {
+    let stop = || {
+        if STOPPED.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+    };
+    // Without a handler a signal ends the process, as it always does.
+    let _ = ctrlc::set_handler(stop);
+}
+
+/// Tells how far the work is, where somebody wants to know, and when to stop.
+pub(crate) struct Progress {
+    look: Look,
+}
+
+enum Look {
+    Silent,
+    /// On a terminal.
+    Bar(ProgressBar),
+    /// Elsewhere: a line every ten per cent, the last of which was this one.
+    Lines(AtomicU64),
+}
+
+impl Progress {
+    /// Shows something if `wanted`.
+    pub(crate) fn new(wanted: bool) -> Progress {
+        let look = match wanted {
+            false => Look::Silent,
+            true if std::io::stderr().is_terminal() => Look::Bar(bar()),
+            true => Look::Lines(AtomicU64::new(0)),
+        };
+        Progress { look }
+    }
+}
+
+fn bar() -> ProgressBar {
+    let template =
+        "{percent:>3}% [{wide_bar}] {bytes}/{total_bytes}  {bytes_per_sec}  {eta_precise} left";
+    let style = ProgressStyle::with_template(template).expect("the template above is well formed");
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
+    bar.with_style(style.progress_chars("=> "))
+}
+
+impl Watch for Progress {
+    fn progress(&self, done: u64, total: u64) -> ControlFlow<()> {
+        match &self.look {
+            Look::Silent => {}
+            Look::Bar(bar) => {
+                bar.set_length(total);
+                bar.set_position(done);
+            }
+            Look::Lines(last) => {
+                let tenths = if total == 0 { 10 } else { done.saturating_mul(10) / total };
+                if last.fetch_max(tenths, Ordering::Relaxed) < tenths {
+                    crate::report::note(&format!("{}%", tenths * 10));
+                }
+            }
+        }
+        match STOPPED.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Look::Bar(bar) = &self.look {
+            bar.finish();
+        }
+    }
+}

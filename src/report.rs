@@ -1,0 +1,141 @@
+//! Outcomes → text or JSON: the only place that prints.
+
+use std::error::Error as _;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use formats::Error;
+use serde_json::Value;
+
+use crate::args::OutputKind;
+
+/// Where results go.
+pub(crate) struct Report {
+    kind: OutputKind,
+    quiet: bool,
+}
+
+impl Report {
+    /// Results of this kind; none for people if `quiet`.
+    pub(crate) fn new(kind: OutputKind, quiet: bool) -> Report {
+        Report { kind, quiet }
+    }
+
+    /// Whether machines read it.
+    pub(crate) fn is_json(&self) -> bool {
+        self.kind == OutputKind::Json
+    }
+
+    /// Lines for people.
+    pub(crate) fn text(&self, text: &str) {
+        if !self.quiet {
+            print(text);
+        }
+    }
+
+    /// A value for machines.
+    pub(crate) fn json(&self, value: &Value) {
+        print(&serde_json::to_string_pretty(value).expect("values of ours have string keys"));
+    }
+}
+
+/// Prints a line on standard output. Whoever reads it may have left: that is no failure of ours.
+pub(crate) fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n"));
+}
+
+/// Prints a part of a line on standard output.
+pub(crate) fn print_part(text: &str) {
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Prints a line on standard error.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Tells of a failure: which file, what, where, and why, each once.
+pub(crate) fn failure(error: &Error) {
+    let mut line = String::from("diskwright: ");
+    if let Some(path) = error.file() {
+        let _ = write!(line, "{}: ", escape(&path.to_string_lossy()));
+    }
+    let _ = write!(line, "{}", escape(&error.to_string()));
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let _ = write!(line, ": {}", escape(&source.to_string()));
+        cause = source.source();
+    }
+    note(&line);
+}
+
+/// Text from outside, made safe for a terminal: control characters, and those that turn the
+/// direction of writing, are spelled out.
+pub(crate) fn escape(text: &str) -> String {
+    let mut safe = String::new();
+    for c in text.chars() {
+        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}') {
+            safe.extend(c.escape_default());
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
+/// A number of bytes as people say it: `1.5 GiB`, or `1000 B`.
+pub(crate) fn bytes(number: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if number < 1024 {
+        return format!("{number} B");
+    }
+    let power = (number.ilog2() / 10) as usize;
+    let scale = 1_u128 << (10 * power);
+    // To the third digit, rounded: 1.75 GiB, 17.5 GiB, 175 GiB.
+    let thousandths = (u128::from(number) * 1000 + scale / 2) / scale;
+    let (whole, part) = (thousandths / 1000, thousandths % 1000);
+    let digits = match whole {
+        0..=9 => format!("{:02}", (part + 5) / 10),
+        10..=99 => format!("{:01}", (part + 50) / 100),
+        _ => String::new(),
+    };
+    let carries = digits.len()
+        > match whole {
+            0..=9 => 2,
+            _ => 1,
+        };
+    let text = if carries { format!("{}", whole + 1) } else { format!("{whole}.{digits}") };
+    let text =
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text} {}", UNITS[power - 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_three_digits_at_most() {
+        let pairs = [
+            (0, "0 B"),
+            (1000, "1000 B"),
+            (1024, "1 KiB"),
+            (1536, "1.5 KiB"),
+            (4 << 30, "4 GiB"),
+            (10_737_418_241, "10 GiB"),
+            (1_234_567, "1.18 MiB"),
+            (175 << 20, "175 MiB"),
+            (u64::MAX, "16 EiB"),
+        ];
+        for (number, text) in pairs {
+            assert_eq!(bytes(number), text);
+        }
+    }
+
+    #[test]
+    fn what_an_image_says_cannot_steer_the_terminal() {
+        assert_eq!(escape("a\x1b[2Jb\nü\u{202e}x"), "a\\u{1b}[2Jb\\nü\\u{202e}x");
+    }
+}
