@@ -8,7 +8,7 @@ use crate::base::error::{Error, Result};
 use crate::base::model::extent::{Extent, Place};
 use crate::base::model::image::{Image, Reader};
 use crate::base::storage::{BLOCK, Buffer, is_zero};
-use crate::plan::PORTION;
+use crate::plan::Cursor;
 use crate::pool::{Crew, Unwatched, Watch, default_threads};
 
 /// How disks are compared.
@@ -45,7 +45,7 @@ pub fn compare(one: &dyn Image, two: &dyn Image, options: &CompareOptions) -> Re
     let job = Job {
         disks: [one, two],
         size,
-        next: Mutex::new(0),
+        ahead: Mutex::new(Ahead { at: 0, cursors: [Cursor::new(one), Cursor::new(two)] }),
         done: AtomicU64::new(0),
         content: AtomicU64::new(u64::MAX),
         allocation: AtomicU64::new(u64::MAX),
@@ -60,14 +60,23 @@ pub fn compare(one: &dyn Image, two: &dyn Image, options: &CompareOptions) -> Re
     })
 }
 
+/// Bytes of disk that one worker takes at a time: two of them fit into a core's cache.
+const PORTION: u64 = 256 << 10;
+
 struct Job<'a> {
     disks: [&'a dyn Image; 2],
     size: u64,
-    next: Mutex<u64>,
+    ahead: Mutex<Ahead<'a>>,
     done: AtomicU64,
     content: AtomicU64,
     allocation: AtomicU64,
     options: &'a CompareOptions<'a>,
+}
+
+/// How far the disks have been handed out.
+struct Ahead<'a> {
+    at: u64,
+    cursors: [Cursor<'a>; 2],
 }
 
 /// What a worker keeps for each of the disks.
@@ -83,33 +92,26 @@ impl Side {
         Side { extents: Vec::new(), reader: Reader::default(), bytes }
     }
 
-    /// The map of a disk from `start` on; zeros behind its end.
-    fn map(&mut self, disk: &dyn Image, start: u64, end: u64) -> Result<()> {
-        disk.extents_between(start, end, &mut self.extents)?;
-        if self.extents.is_empty() {
+    /// The map of a disk from `start` to `end`; zeros behind its own end.
+    fn map(&mut self, cursor: &mut Cursor, start: u64, end: u64) -> Result<()> {
+        self.extents.clear();
+        cursor.take_until(end, &mut self.extents)?;
+        let start = self.extents.last().map_or(start, Extent::end);
+        if start < end {
             self.extents.push(Extent { start, len: end - start, place: Place::Hole, depth: 0 });
         }
         Ok(())
     }
 
-    fn reaches(&self) -> u64 {
-        self.extents.last().map_or(0, Extent::end)
+    fn is_zero(&self) -> bool {
+        self.extents.iter().all(Extent::is_zero)
     }
 
-    fn is_zero_until(&self, end: u64) -> bool {
-        self.extents.iter().take_while(|extent| extent.start < end).all(Extent::is_zero)
-    }
-
-    fn zero_until(&self) -> u64 {
-        self.extents.iter().take_while(|extent| extent.is_zero()).last().map_or(0, Extent::end)
-    }
-
-    fn fetch(&mut self, disk: &dyn Image, start: u64, end: u64) -> Result<()> {
-        for extent in self.extents.iter().take_while(|extent| extent.start < end) {
-            let part = extent.clip(start, end);
-            let from = usize::try_from(part.start - start).expect("inside the buffer");
-            let len = usize::try_from(part.len).expect("inside the buffer");
-            self.reader.fetch(disk.files(), &part, &mut self.bytes[from..from + len])?;
+    fn fetch(&mut self, disk: &dyn Image, start: u64) -> Result<()> {
+        for extent in &self.extents {
+            let from = usize::try_from(extent.start - start).expect("inside the buffer");
+            let len = usize::try_from(extent.len).expect("inside the buffer");
+            self.reader.fetch(disk.files(), extent, &mut self.bytes[from..from + len])?;
         }
         Ok(())
     }
@@ -123,7 +125,7 @@ impl Job<'_> {
             if self.options.strict {
                 self.compare_allocation(&sides, start, end);
             }
-            if !sides.iter().all(|side| side.is_zero_until(end)) {
+            if !sides.iter().all(Side::is_zero) {
                 self.compare_content(&mut sides, start, end)?;
             }
             let done = self.done.fetch_add(end - start, Ordering::Relaxed) + (end - start);
@@ -136,20 +138,23 @@ impl Job<'_> {
 
     /// The next stretch, with its maps; nothing behind the first difference.
     fn take(&self, sides: &mut [Side; 2]) -> Result<Option<(u64, u64)>> {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         let found = self.content.load(Ordering::SeqCst).min(self.allocation.load(Ordering::SeqCst));
-        let start = *next;
+        let start = ahead.at;
         if start >= self.size.min(found) {
             return Ok(None);
         }
-        for (side, disk) in sides.iter_mut().zip(self.disks) {
-            side.map(disk, start, self.size)?;
+        let mut zero = self.size;
+        for cursor in &mut ahead.cursors {
+            let next = cursor.peek()?;
+            zero = next.map_or(zero, |e| if e.is_zero() { zero.min(e.end()) } else { start });
         }
-        let zero = sides[0].zero_until().min(sides[1].zero_until());
-        let reach = sides[0].reaches().min(sides[1].reaches());
-        let portion = (start / PORTION + 1).saturating_mul(PORTION);
-        let end = if zero > portion { zero } else { portion.min(reach) };
-        *next = end;
+        let portion = (start / PORTION + 1).saturating_mul(PORTION).min(self.size);
+        let end = zero.max(portion);
+        for (side, cursor) in sides.iter_mut().zip(&mut ahead.cursors) {
+            side.map(cursor, start, end)?;
+        }
+        ahead.at = end;
         Ok(Some((start, end)))
     }
 
@@ -168,10 +173,10 @@ impl Job<'_> {
 
     fn compare_content(&self, sides: &mut [Side; 2], start: u64, end: u64) -> Result<()> {
         let len = usize::try_from(end - start).expect("a portion of data is small");
-        let zeros = sides.each_ref().map(|side| side.is_zero_until(end));
+        let zeros = sides.each_ref().map(Side::is_zero);
         for (side, disk) in sides.iter_mut().zip(self.disks) {
-            if !side.is_zero_until(end) {
-                side.fetch(disk, start, end)?;
+            if !side.is_zero() {
+                side.fetch(disk, start)?;
             }
         }
         let bytes = sides.each_ref().map(|side| &side.bytes[..len]);

@@ -145,7 +145,7 @@ impl<'a> Job<'a> {
                 self.share(crew, &mut bench, file, offset)?;
             } else if zero && self.options.sparse > 0 && self.options.base.is_none() {
                 let Portion { number, start, len, .. } = bench.portion;
-                crew.in_turn(number, || self.reserve(start, Piece::Zero(len)).map(drop))?;
+                crew.in_turn(number, || self.reserve_zeros(start, len))?;
             } else {
                 self.copy_portion(crew, &mut bench)?;
             }
@@ -178,8 +178,12 @@ impl<'a> Job<'a> {
         self.sort(bench, len)?;
         bench.writes.clear();
         let (start, number) = (bench.portion.start, bench.portion.number);
-        let (units, writes) = (&bench.units, &mut bench.writes);
-        if crew.in_turn(number, || self.place(start, len, units, writes))?.is_none() {
+        let (units, writes, zeros) = (&bench.units, &mut bench.writes, bench.portion.zeros);
+        let place = || {
+            self.place(start, len, units, writes)?;
+            self.reserve_zeros(start + len as u64, zeros)
+        };
+        if crew.in_turn(number, place)?.is_none() {
             return Ok(());
         }
         for write in &bench.writes {
@@ -322,6 +326,10 @@ impl<'a> Job<'a> {
         self.writer.reserve(start, piece)
     }
 
+    fn reserve_zeros(&self, start: u64, len: u64) -> Result<()> {
+        if len > 0 { self.reserve(start, Piece::Zero(len)).map(drop) } else { Ok(()) }
+    }
+
     /// Writes bytes, but for the runs of zeros in them where the file has zeros already.
     fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let target = self.writer.target();
@@ -342,7 +350,7 @@ impl<'a> Job<'a> {
 
     /// Hands a stretch of a file on without reading it.
     fn share(&self, crew: &Crew, bench: &mut Bench, file: usize, offset: u64) -> Result<()> {
-        let Portion { number, start, len, .. } = bench.portion;
+        let Portion { number, start, len, zeros, .. } = bench.portion;
         let place = || {
             let (mut slots, mut done) = (Vec::new(), 0);
             while done < len {
@@ -352,6 +360,7 @@ impl<'a> Job<'a> {
                 slots.push((done, slot));
                 done += slot.len.max(1);
             }
+            self.reserve_zeros(start + len, zeros)?;
             Ok(slots)
         };
         let Some(slots) = crew.in_turn(number, place)? else { return Ok(()) };

@@ -62,12 +62,43 @@ pub(crate) struct Portion {
     pub(crate) len: u64,
     /// What lies there, without gaps.
     pub(crate) extents: Vec<Extent>,
+    /// Bytes of zeros that follow.
+    pub(crate) zeros: u64,
+}
+
+/// Goes over the map of a disk, and stops wherever it is told to.
+pub(crate) struct Cursor<'a> {
+    walk: Walk<'a>,
+    rest: Option<Extent>,
+}
+
+impl<'a> Cursor<'a> {
+    /// At the beginning of a disk.
+    pub(crate) fn new(image: &'a dyn Image) -> Cursor<'a> {
+        Cursor { walk: image.walk(0, image.disk_size()), rest: None }
+    }
+
+    /// The extent that comes next, as far as it reaches; `None` at the end of the disk.
+    pub(crate) fn peek(&mut self) -> Result<Option<Extent>> {
+        if self.rest.is_none() {
+            self.rest = self.walk.next().transpose()?;
+        }
+        Ok(self.rest)
+    }
+
+    /// Adds what lies before `end` to a list.
+    pub(crate) fn take_until(&mut self, end: u64, out: &mut Vec<Extent>) -> Result<()> {
+        while let Some(extent) = self.peek()?.filter(|extent| extent.start < end) {
+            self.rest = (extent.end() > end).then(|| extent.clip(end, u64::MAX));
+            out.push(extent.clip(0, end));
+        }
+        Ok(())
+    }
 }
 
 /// Cuts a disk into portions.
 pub(crate) struct Plan<'a> {
-    walk: Walk<'a>,
-    rest: Option<Extent>,
+    cursor: Cursor<'a>,
     number: u64,
     unit: u64,
     size: u64,
@@ -84,41 +115,45 @@ impl<'a> Plan<'a> {
         skips_zeros: bool,
         whole: Vec<bool>,
     ) -> Self {
-        let size = image.disk_size();
-        let walk = image.walk(0, size);
-        Plan { walk, rest: None, number: 0, unit, size, whole, skips_zeros }
+        let (cursor, size) = (Cursor::new(image), image.disk_size());
+        Plan { cursor, number: 0, unit, size, whole, skips_zeros }
     }
 
     /// Fills in the next portion; `false` at the end of the disk.
     pub(crate) fn next(&mut self, portion: &mut Portion) -> Result<bool> {
         portion.extents.clear();
-        let Some(first) = self.take()? else { return Ok(false) };
+        let Some(first) = self.cursor.peek()? else { return Ok(false) };
         portion.number = self.number;
         portion.start = first.start;
+        portion.zeros = 0;
         self.number += 1;
         let end = self.end_of_portion(&first);
-        let mut extent = first;
-        loop {
-            if extent.end() > end {
-                self.rest = Some(extent.clip(end, u64::MAX));
-                extent = extent.clip(0, end);
-            }
-            portion.extents.push(extent);
-            portion.len = extent.end() - portion.start;
-            if extent.end() == end {
-                return Ok(true);
-            }
-            let next = self.take()?;
-            extent = next.ok_or_else(|| {
-                Error::malformed(portion.start, "the map of the disk ends before the disk does")
-            })?;
+        self.cursor.take_until(end, &mut portion.extents)?;
+        portion.len = end - first.start;
+        if self.skips_zeros && !first.is_zero() {
+            self.add_zeros(end, portion)?;
+        }
+        match portion.extents.last() {
+            Some(last) if last.end() == end => Ok(true),
+            _ => Err(Error::malformed(end, "the map of the disk ends before the disk does")),
         }
     }
 
-    fn take(&mut self) -> Result<Option<Extent>> {
-        match self.rest.take() {
-            Some(rest) => Ok(Some(rest)),
-            None => self.walk.next().transpose(),
+    /// Zeros that fill whole units behind a portion of data are dealt with in the same go.
+    fn add_zeros(&mut self, end: u64, portion: &mut Portion) -> Result<()> {
+        if let Some(next) = self.cursor.peek()?.filter(Extent::is_zero) {
+            portion.zeros = self.whole_units(&next).saturating_sub(end);
+            let mut passed = Vec::new();
+            self.cursor.take_until(end + portion.zeros, &mut passed)?;
+        }
+        Ok(())
+    }
+
+    /// Where the last unit ends that an extent, which begins at one, fills.
+    fn whole_units(&self, extent: &Extent) -> u64 {
+        match extent.end() {
+            end if end == self.size => end,
+            end => end / self.unit * self.unit,
         }
     }
 
@@ -128,16 +163,9 @@ impl<'a> Plan<'a> {
             Place::Data { file, .. } => self.whole.get(file).is_some_and(|whole| *whole),
             Place::Packed(_) | Place::Backing => false,
         };
-        if whole {
-            // Up to the last unit that it fills.
-            let end = if first.end() == self.size {
-                self.size
-            } else {
-                first.end() / self.unit * self.unit
-            };
-            if end > first.start {
-                return end;
-            }
+        let end = self.whole_units(first);
+        if whole && end > first.start {
+            return end;
         }
         let portion = PORTION.max(self.unit);
         (first.start / portion + 1).saturating_mul(portion).min(self.size)

@@ -31,8 +31,15 @@ pub fn default_threads() -> usize {
 pub(crate) struct Crew {
     failure: Mutex<Option<Error>>,
     stopped: AtomicBool,
-    turn: Mutex<u64>,
+    turn: Mutex<Turn>,
     next: Condvar,
+}
+
+/// Whose turn it is, and how many wait for theirs: waking nobody costs a system call, too.
+#[derive(Default)]
+struct Turn {
+    number: u64,
+    waiting: usize,
 }
 
 impl Crew {
@@ -41,7 +48,7 @@ impl Crew {
         let crew = Crew {
             failure: Mutex::new(None),
             stopped: AtomicBool::new(false),
-            turn: Mutex::new(0),
+            turn: Mutex::new(Turn::default()),
             next: Condvar::new(),
         };
         let pool = rayon::ThreadPoolBuilder::new()
@@ -83,15 +90,19 @@ impl Crew {
         number: u64,
         work: impl FnOnce() -> Result<T>,
     ) -> Result<Option<T>> {
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let waits = |turn: &mut u64| *turn != number && !self.is_stopped();
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        turn.waiting += 1;
+        let waits = |turn: &mut Turn| turn.number != number && !self.is_stopped();
         let mut turn = self.next.wait_while(turn, waits).unwrap_or_else(PoisonError::into_inner);
+        turn.waiting -= 1;
         if self.is_stopped() {
             return Ok(None);
         }
         let done = work()?;
-        *turn += 1;
-        self.next.notify_all();
+        turn.number += 1;
+        if turn.waiting > 0 {
+            self.next.notify_all();
+        }
         Ok(Some(done))
     }
 }

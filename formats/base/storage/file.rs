@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 
@@ -65,6 +65,9 @@ pub struct ImageFile {
     device: bool,
     fresh: bool,
     syncs: bool,
+    /// Held while writing through the cache. The kernel lets one in at a time, and whoever waits
+    /// there burns a core; here it sleeps.
+    writing: Mutex<()>,
 }
 
 impl ImageFile {
@@ -126,6 +129,7 @@ impl ImageFile {
             device,
             fresh,
             syncs: caching.syncs(),
+            writing: Mutex::new(()),
         };
         if caching.is_synchronous()
             && let Some(file) = reopen(&this.file, flags, OFlags::DSYNC)
@@ -141,11 +145,11 @@ impl ImageFile {
     }
 
     fn length(&self) -> u64 {
-        *self.len.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self.len.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn grow(&self, len: u64) {
-        let mut known = self.len.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut known = self.len.lock().unwrap_or_else(PoisonError::into_inner);
         *known = len.max(*known);
     }
 
@@ -230,7 +234,10 @@ impl Target for ImageFile {
         if self.device && offset.saturating_add(bytes.len() as u64) > self.length() {
             return Err(io::ErrorKind::StorageFull.into());
         }
+        let cached = self.direct.is_none();
+        let alone = cached.then(|| self.writing.lock().unwrap_or_else(PoisonError::into_inner));
         self.handle(offset, bytes).write_all_at(bytes, offset)?;
+        drop(alone);
         self.grow(offset + bytes.len() as u64);
         Ok(())
     }
@@ -266,7 +273,7 @@ impl Target for ImageFile {
             return if fits { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) };
         }
         self.file.set_len(len)?;
-        *self.len.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = len;
+        *self.len.lock().unwrap_or_else(PoisonError::into_inner) = len;
         Ok(())
     }
 
