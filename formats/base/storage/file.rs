@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
+use rustix::fs::{Advice, FallocateFlags, OFlags, SeekFrom};
 
 use super::lock::{self, Purpose};
 use super::{Allocated, BLOCK, Source, Span, Target};
@@ -67,8 +68,19 @@ pub struct ImageFile {
     syncs: bool,
     /// Held while writing through the cache. The kernel lets one in at a time, and whoever waits
     /// there burns a core; here it sleeps.
-    writing: Mutex<()>,
+    writing: Mutex<Unsent>,
 }
+
+/// What has been written and not yet sent on its way to storage.
+#[derive(Default)]
+struct Unsent {
+    start: u64,
+    end: u64,
+}
+
+/// Bytes after which what was written is sent on its way, so that the sync at the end finds little
+/// left to wait for.
+const SEND: u64 = 32 << 20;
 
 impl ImageFile {
     /// Opens what a user named. `Invalid` if it is neither a file nor a block device, `Refused`
@@ -129,7 +141,7 @@ impl ImageFile {
             device,
             fresh,
             syncs: caching.syncs(),
-            writing: Mutex::new(()),
+            writing: Mutex::default(),
         };
         if caching.is_synchronous()
             && let Some(file) = reopen(&this.file, flags, OFlags::DSYNC)
@@ -171,6 +183,21 @@ impl ImageFile {
             at += len as u64;
         }
         Ok(())
+    }
+}
+
+impl Unsent {
+    /// Adds a stretch; gives back what there is once it is enough, or when the next is far away.
+    fn add(&mut self, offset: u64, len: u64) -> Option<(u64, u64)> {
+        let before = (self.start, self.end - self.start);
+        let near = offset <= self.end + SEND && offset + len + SEND >= self.start;
+        if near && before.1 < SEND {
+            self.start = self.start.min(offset);
+            self.end = self.end.max(offset + len);
+            return None;
+        }
+        (self.start, self.end) = (offset, offset + len);
+        Some(before)
     }
 }
 
@@ -234,10 +261,19 @@ impl Target for ImageFile {
         if self.device && offset.saturating_add(bytes.len() as u64) > self.length() {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let cached = self.direct.is_none();
-        let alone = cached.then(|| self.writing.lock().unwrap_or_else(PoisonError::into_inner));
-        self.handle(offset, bytes).write_all_at(bytes, offset)?;
-        drop(alone);
+        if self.direct.is_some() {
+            self.handle(offset, bytes).write_all_at(bytes, offset)?;
+        } else {
+            let mut unsent = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            self.file.write_all_at(bytes, offset)?;
+            let send = unsent.add(offset, bytes.len() as u64).filter(|_| self.syncs);
+            drop(unsent);
+            if let Some((start, len)) = send {
+                // Begins to write these pages out; only the clean ones among them are dropped.
+                let _ =
+                    rustix::fs::fadvise(&self.file, start, NonZeroU64::new(len), Advice::DontNeed);
+            }
+        }
         self.grow(offset + bytes.len() as u64);
         Ok(())
     }
