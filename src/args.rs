@@ -29,8 +29,7 @@ pub(crate) struct Opening {
     pub(crate) force_share: bool,
     /// Follow names in the image to files beside it, or below DIR
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "")]
-    pub(crate) allow_refs: Option<PathBuf>,
+    pub(crate) allow_refs: Option<Option<PathBuf>>,
     /// Format of the backing file, where the image does not say
     #[arg(long, value_name = "FORMAT")]
     pub(crate) backing_format: Option<String>,

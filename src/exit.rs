@@ -37,7 +37,7 @@ pub(crate) const TABLE: &str = "\
 Exit codes:
   0  done; the answer is yes
   1  done; the answer is no: disks differ, damage or a hazard was found
-  2  the request makes no sense, or no such file
+  2  the request makes no sense
   3  the image is malformed or cut short
   4  the image uses something that is not supported
   5  a limit would be exceeded

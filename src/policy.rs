@@ -39,10 +39,8 @@ pub(crate) fn resolver(path: &Path, opening: &Opening) -> Result<Arc<dyn Resolve
     let folder = folder(path);
     Ok(match &opening.allow_refs {
         None => Arc::new(Refuse),
-        Some(dir) if dir.as_os_str().is_empty() => {
-            Arc::new(Beneath::new(folder, folder, opening.access())?)
-        }
-        Some(dir) => Arc::new(Beneath::new(dir, folder, opening.access())?),
+        Some(None) => Arc::new(Beneath::new(folder, folder, opening.access())?),
+        Some(Some(dir)) => Arc::new(Beneath::new(dir, folder, opening.access())?),
     })
 }
 

@@ -64,7 +64,10 @@ pub(crate) fn failure(error: &Error) {
     let _ = write!(line, "{}", escape(&error.to_string()));
     let mut cause = error.source();
     while let Some(source) = cause {
-        let _ = write!(line, ": {}", escape(&source.to_string()));
+        let text = source.to_string();
+        // The number behind the system's words says nothing to people.
+        let text = text.split(" (os error ").next().unwrap_or_default();
+        let _ = write!(line, ": {}", escape(text));
         cause = source.source();
     }
     note(&line);

@@ -125,7 +125,8 @@ impl Plan {
             packing: packing(create, codec)?,
             passes_on: options.text("compression_level").is_none()
                 && options.text("compression_window").is_none(),
-            l1_size: create.size.div_ceil(geometry.l2_reach()),
+            // A disk without bytes has a table all the same.
+            l1_size: create.size.div_ceil(geometry.l2_reach()).max(1),
         };
         plan.check(create)?;
         if data_file_raw && preallocation == Preallocation::Off {
@@ -231,7 +232,7 @@ impl Plan {
     fn room(&self, data: u64, tables: u64) -> u64 {
         let cluster = self.geometry.cluster();
         let data = if self.geometry.data_file { 0 } else { data };
-        let used = 1 + (self.l1_size * 8).div_ceil(cluster).max(1) + tables + data;
+        let used = 1 + (self.l1_size * 8).div_ceil(cluster) + tables + data;
         let per_block = cluster * 8 >> self.refcount_order;
         let mut all = used;
         loop {

@@ -63,7 +63,7 @@ impl Qcow2 {
         let mut clusters =
             Allocator::new(image.clone(), plan.geometry.cluster_bits, plan.refcount_order);
         clusters.take(1, None)?;
-        let l1_clusters = (plan.l1_size * 8).div_ceil(plan.geometry.cluster()).max(1);
+        let l1_clusters = (plan.l1_size * 8).div_ceil(plan.geometry.cluster());
         let l1_offset = clusters.take(l1_clusters, None)?;
         let entries = usize::try_from(plan.l1_size).map_err(|_| Error::limit("too large an L1"))?;
         let mut header = header(&plan, create.size, l1_offset);

@@ -207,7 +207,17 @@ fn snapshot_text(snapshot: &Snapshot) -> String {
         0 => String::new(),
         bytes_of_it => format!(", {} of machine state", bytes(*bytes_of_it)),
     };
-    format!("{} '{}', {}, taken at {seconds} s{state}", escape(id), escape(name), bytes(*disk_size))
+    let (id, name, size) = (escape(id), escape(name), bytes(*disk_size));
+    format!("{id} '{name}', {size}, taken {}{state}", date(*seconds))
+}
+
+/// A moment in UTC.
+fn date(seconds: u32) -> String {
+    let layout =
+        time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
+    let moment = time::OffsetDateTime::from_unix_timestamp(i64::from(seconds));
+    let text = moment.ok().and_then(|moment| moment.format(&layout).ok());
+    text.expect("32 bits of seconds end in 2106")
 }
 
 pub(super) fn value_json(value: &Value) -> Json {
