@@ -1,1 +1,208 @@
+//! The program among the odd things that happen to programs: signals, full disks, pipes, folders,
+//! names, sizes.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it is wrong")]
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+fn diskwright() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_diskwright"))
+}
+
+fn run(folder: &Path, words: &[&str]) -> Output {
+    diskwright().args(words).current_dir(folder).output().unwrap()
+}
+
+fn code(folder: &Path, words: &[&str]) -> i32 {
+    run(folder, words).status.code().unwrap()
+}
+
+/// What stands in a folder, hidden names included.
+fn names(folder: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string();
+    let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|e| name(e).unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Bytes that do not shrink.
+fn noise(len: usize) -> Vec<u8> {
+    let mut seed = 1_u64;
+    let mut next = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        seed.to_be_bytes()
+    };
+    std::iter::repeat_with(&mut next).flatten().take(len).collect()
+}
+
+/// A conversion that takes some seconds, started; it is under way when this returns.
+fn slow_conversion(folder: &Path) -> std::process::Child {
+    fs::write(folder.join("disk.raw"), noise(32 << 20)).unwrap();
+    let mut command = diskwright();
+    command.args(["convert", "-p", "-r", "4M", "-O", "qcow2", "disk.raw", "disk.qcow2"]);
+    let mut child = command.current_dir(folder).stderr(Stdio::piped()).spawn().unwrap();
+    // The first line of progress: it has begun.
+    let mut first = [0];
+    std::io::Read::read_exact(child.stderr.as_mut().unwrap(), &mut first).unwrap();
+    child
+}
+
+#[test]
+fn ctrl_c_and_a_kill_leave_nothing_behind() {
+    for (signal, code) in
+        [(Signal::INT, Some(130)), (Signal::TERM, Some(130)), (Signal::KILL, None)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = slow_conversion(folder.path());
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), code, "{signal:?}");
+        assert_eq!(names(folder.path()), ["disk.raw"], "{signal:?}");
+    }
+}
+
+#[test]
+fn an_output_that_is_there_stays_until_the_new_one_is_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("disk.qcow2"), "precious").unwrap();
+    let mut child = slow_conversion(folder.path());
+    assert_eq!(fs::read(folder.path().join("disk.qcow2")).unwrap(), b"precious");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(fs::read(folder.path().join("disk.qcow2")).unwrap(), b"precious");
+    assert_eq!(code(folder.path(), &["convert", "disk.raw", "disk.qcow2"]), 0);
+    assert_eq!(code(folder.path(), &["compare", "disk.raw", "disk.qcow2"]), 0);
+}
+
+/// A file system of a few MiB, if this machine lets us have one.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new(size: &str) -> Option<SmallDisk> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]).arg(folder.path());
+        let mounted = mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+        if !mounted {
+            eprintln!("skipped: no file system of {size} can be mounted (not root?)");
+        }
+        mounted.then_some(SmallDisk(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_one_sentence_and_leaves_nothing_behind() {
+    let Some(small) = SmallDisk::new("4m") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("disk.raw"), noise(8 << 20)).unwrap();
+    for format in ["raw", "qcow2"] {
+        let output = small.0.path().join("out").into_os_string().into_string().unwrap();
+        let told = run(folder.path(), &["convert", "-O", format, "disk.raw", &output]);
+        assert_eq!(told.status.code(), Some(7));
+        let text = String::from_utf8(told.stderr).unwrap();
+        assert!(text.contains("No space left on device") && text.lines().count() == 1, "{text}");
+        assert!(names(small.0.path()).is_empty());
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(code(folder.path(), &["create", "-f", "qcow2", "disk.qcow2", "1G"]), 0);
+    let mut command = diskwright();
+    command.args(["map", "disk.qcow2"]).current_dir(folder.path()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn what_is_no_disk_is_refused_without_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap();
+    assert!(made.success());
+    let begun = Instant::now();
+    for input in ["pipe", ".", "/dev/null"] {
+        assert_eq!(code(folder.path(), &["convert", input, "out.raw"]), 2, "{input}");
+    }
+    assert_eq!(code(folder.path(), &["convert", "nothing", "out.raw"]), 7);
+    assert!(begun.elapsed() < Duration::from_secs(20), "a pipe was waited for");
+    assert_eq!(names(folder.path()), ["pipe"]);
+}
+
+#[test]
+fn names_with_spaces_and_letters_of_all_kinds_are_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, qcow2) = ("ein Bild für Łódź.raw", "-日本 \u{1b}[31m.qcow2");
+    fs::write(folder.path().join(raw), noise(100_000)).unwrap();
+    assert_eq!(code(folder.path(), &["convert", raw, "--", qcow2]), 0);
+    assert_eq!(code(folder.path(), &["compare", "--", raw, qcow2]), 0);
+    let told = run(folder.path(), &["info", "--", qcow2]);
+    assert!(!told.stdout.contains(&0x1b), "the terminal is not steered");
+}
+
+#[test]
+fn an_empty_file_is_an_empty_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    File::create(folder.path().join("empty.raw")).unwrap();
+    for output in ["out.raw", "out.qcow2"] {
+        assert_eq!(code(folder.path(), &["convert", "empty.raw", output]), 0);
+        assert_eq!(code(folder.path(), &["compare", "empty.raw", output]), 0);
+    }
+    assert_eq!(fs::metadata(folder.path().join("out.raw")).unwrap().len(), 0);
+    assert_eq!(code(folder.path(), &["inspect", "-f", "qcow2", "empty.raw"]), 3);
+}
+
+#[test]
+fn n_keeps_the_file_and_what_lies_behind_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::write(path.join("disk.raw"), [noise(1 << 20), vec![0; 1 << 20]].concat()).unwrap();
+    fs::write(path.join("device"), vec![9; 3 << 20]).unwrap();
+    assert_eq!(code(path, &["convert", "-n", "-O", "raw", "disk.raw", "device"]), 0);
+    let (disk, device) = (fs::read(path.join("disk.raw")), fs::read(path.join("device")).unwrap());
+    assert!(device[..2 << 20] == disk.unwrap() && device[2 << 20..].iter().all(|b| *b == 9));
+    fs::write(path.join("device"), "small").unwrap();
+    assert_eq!(code(path, &["convert", "-n", "-O", "raw", "disk.raw", "device"]), 2);
+}
+
+#[test]
+fn progress_on_a_pipe_is_a_line_every_ten_per_cent() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("disk.raw"), noise(20 << 20)).unwrap();
+    let told = run(folder.path(), &["convert", "-p", "disk.raw", "out.qcow2"]);
+    let text = String::from_utf8(told.stderr).unwrap();
+    assert!(text.lines().all(|line| line.ends_with("0%")), "{text}");
+    assert!(text.ends_with("100%\n"), "{text}");
+}
+
+#[test]
+fn an_image_that_another_process_writes_is_refused_unless_u_says_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    assert_eq!(code(path, &["create", "-f", "qcow2", "disk.qcow2", "1G"]), 0);
+    let lock = held(&path.join("disk.qcow2"));
+    let told = run(path, &["info", "disk.qcow2"]);
+    assert_eq!(told.status.code(), Some(6));
+    assert!(String::from_utf8(told.stderr).unwrap().contains("-U"));
+    assert_eq!(code(path, &["info", "-U", "disk.qcow2"]), 0);
+    drop(lock);
+    assert_eq!(code(path, &["info", "disk.qcow2"]), 0);
+}
+
+/// Holds the image as a running virtual machine does.
+fn held(path: &Path) -> formats::ImageFile {
+    formats::ImageFile::open(path, formats::Access::Write, formats::Caching::Writeback).unwrap()
+}
