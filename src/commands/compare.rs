@@ -45,7 +45,8 @@ pub(crate) struct Args {
     quiet: bool,
     /// How many threads work at once
     #[arg(short = 'm', long = "threads", value_name = "N")]
-    threads: Option<usize>,
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
     /// Cache mode of the images: writeback, none
     #[arg(short = 'T', long = "cache", value_name = "MODE", default_value = "writeback")]
     #[arg(value_parser = caching)]
@@ -69,7 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         None
     } else {
         let progress = Progress::new(args.progress && !args.quiet);
-        let threads = args.threads.unwrap_or_else(formats::default_threads);
+        let threads = args.threads.map_or_else(formats::default_threads, usize::from);
         let how = CompareOptions { threads, strict: args.strict, watch: &progress };
         Some(formats::compare(&*one, &*two, &how)?)
     };

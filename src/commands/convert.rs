@@ -55,7 +55,8 @@ pub(crate) struct Args {
     sparse: u64,
     /// How many threads work at once
     #[arg(short = 'm', long = "threads", value_name = "N")]
-    threads: Option<usize>,
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
     /// Write into an output that is there, instead of replacing it
     #[arg(short, long)]
     no_create: bool,
@@ -110,9 +111,6 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         [inputs @ .., output] if !inputs.is_empty() => (inputs, output),
         _ => return Err(Error::invalid("convert wants an input and an output")),
     };
-    if !args.sparse.is_multiple_of(4096) {
-        return Err(Error::invalid(format!("-S is a multiple of 4096, not {}", args.sparse)));
-    }
     let disk = inputs_as_one(inputs, &args)?;
     policy::not_an_input(output, disk.files())?;
     let survey = Survey::of(&*disk, &args.opening.limits()).map_err(|e| e.path(&inputs[0]))?;
@@ -171,8 +169,9 @@ impl Job<'_> {
         let copied = {
             let progress = Progress::new(self.args.progress && !self.args.quiet);
             let how = CopyOptions {
-                threads: self.args.threads.unwrap_or_else(formats::default_threads),
-                sparse: self.args.sparse,
+                threads: self.args.threads.map_or_else(formats::default_threads, usize::from),
+                // A page is the least that a file can leave out.
+                sparse: self.args.sparse.next_multiple_of(4096),
                 base: base.as_ref().map(|base| &*base.disk),
                 rate: self.args.rate,
                 total: self.survey.data,
@@ -202,7 +201,7 @@ impl Job<'_> {
             let what = format!("-n keeps a raw file or device; a {name} image is always made anew");
             return Err(Error::invalid(what));
         }
-        let output = Output::in_place(self.output, self.args.cache)?;
+        let output = Output::in_place(self.output, self.args.cache, self.args.target_is_zero)?;
         let (there, wanted) = (Source::len(&*output.target()), self.disk.disk_size());
         if there < wanted {
             let what = format!("the output has {there} bytes, and the disk {wanted}");

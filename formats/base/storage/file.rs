@@ -64,7 +64,10 @@ pub struct ImageFile {
     path: PathBuf,
     len: Mutex<u64>,
     device: bool,
-    fresh: bool,
+    /// Whether it stays the file that it is, as long as it is.
+    pub(super) kept: bool,
+    /// Whether what has not been written reads as zeros.
+    pub(super) fresh: bool,
     syncs: bool,
     /// Held while writing through the cache. The kernel lets one in at a time, and whoever waits
     /// there burns a core; here it sleeps.
@@ -139,6 +142,7 @@ impl ImageFile {
             path: path.into(),
             len: Mutex::new(len),
             device,
+            kept: device,
             fresh,
             syncs: caching.syncs(),
             writing: Mutex::default(),
@@ -304,7 +308,7 @@ impl Target for ImageFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        if self.device {
+        if self.kept {
             let fits = len <= self.length();
             return if fits { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) };
         }
@@ -322,7 +326,7 @@ impl Target for ImageFile {
     }
 
     fn fixed_len(&self) -> Option<u64> {
-        self.device.then(|| self.length())
+        self.kept.then(|| self.length())
     }
 
     fn shares_with(&self, source: &dyn Source) -> bool {

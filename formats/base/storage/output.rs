@@ -37,7 +37,7 @@ impl Output {
         let place = destination(path).map_err(fail)?;
         if let Some(data) = &place.there {
             if data.file_type().is_block_device() {
-                return Output::in_place(path, caching);
+                return Output::in_place(path, caching, false);
             }
             if !data.is_file() {
                 let what = if data.is_dir() { "a folder" } else { "no file or block device" };
@@ -53,10 +53,12 @@ impl Output {
         Ok(Output { file: Arc::new(file), path: place.path, stage })
     }
 
-    /// Output over a file or device that is there and stays the same one.
-    pub fn in_place(path: &Path, caching: Caching) -> Result<Output> {
-        let file = Arc::new(ImageFile::open(path, Access::Write, caching)?);
-        Ok(Output { file, path: path.into(), stage: Stage::InPlace })
+    /// Output over a file or device that is there and stays the same one. `zero`: the caller knows
+    /// that all of it reads as zeros.
+    pub fn in_place(path: &Path, caching: Caching, zero: bool) -> Result<Output> {
+        let mut file = ImageFile::open(path, Access::Write, caching)?;
+        (file.kept, file.fresh) = (true, zero);
+        Ok(Output { file: Arc::new(file), path: path.into(), stage: Stage::InPlace })
     }
 
     /// Where the bytes go.

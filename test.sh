@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Installs what the tests need (as root, with apt) and runs them all. What cannot be had is said
+# aloud and its tests are skipped.
+set -euo pipefail
+cd "$(dirname "$0")"
+FUZZ_SECONDS=${FUZZ_SECONDS:-20}
+
+step() { printf '\n== %s\n' "$*"; }
+
+step 'what the tests need'
+packages=()
+need() { command -v "$1" >/dev/null || packages+=("$2"); }
+need qemu-img qemu-utils
+need 7zz 7zip
+need qcowmount libqcow-utils
+need fusermount fuse
+need mkfs.ext4 e2fsprogs
+need g++ g++
+if [ ${#packages[@]} -gt 0 ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get update -qq
+        for package in "${packages[@]}"; do
+            apt-get install -y -qq --no-install-recommends "$package" >/dev/null ||
+                echo "not to be had: $package; its tests are skipped"
+        done
+    else
+        echo "not there, and not root: ${packages[*]}; their tests are skipped"
+    fi
+fi
+
+step 'format'
+cargo fmt --all --check
+step 'lint'
+cargo clippy --workspace --all-targets --quiet -- -D warnings
+step 'documentation'
+RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
+if command -v cargo-deny >/dev/null; then
+    step 'licences and sources of dependencies'
+    cargo deny --all-features check licenses bans sources
+fi
+step 'tests'
+cargo test --workspace
+step 'fuzz targets, briefly'
+fuzz/run.sh "$FUZZ_SECONDS"
+step 'all passed'
