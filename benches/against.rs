@@ -12,6 +12,8 @@
 //! qemu-img runs with its defaults, with `-W -m 16` and with `-t none -T none`; the fastest of
 //! these counts. Whoever flushes at the end, as ours does, is also shown against `-t writeback`.
 
+#![expect(clippy::cast_precision_loss, reason = "a table shows three digits")]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -187,7 +189,7 @@ fn conversion(setting: &Setting, Cell(name, words, input, ending): &Cell) {
         }
     }
     let _ = std::fs::remove_file(&output);
-    report(name, &mine, variants, Some((size, their_size)));
+    report(name, &mine, &variants, Some((size, their_size)));
 }
 
 fn question(setting: &Setting, name: &str, words: &[&str]) {
@@ -207,7 +209,7 @@ fn question(setting: &Setting, name: &str, words: &[&str]) {
         mine.push(timed(command(env!("CARGO_BIN_EXE_diskwright")), &nothing));
         theirs.push(timed(command("qemu-img"), &nothing));
     }
-    report(name, &mine, vec![("default", theirs)], None);
+    report(name, &mine, &[("default", theirs)], None);
 }
 
 fn command(program: &str, verb: &[&str], words: &[&str], input: &Path, output: &Path) -> Command {
@@ -244,7 +246,7 @@ fn median(runs: &[Run], of: impl Fn(&Run) -> f64) -> f64 {
     numbers[numbers.len() / 2]
 }
 
-fn report(name: &str, mine: &[Run], variants: Vec<(&str, Vec<Run>)>, sizes: Option<(u64, u64)>) {
+fn report(name: &str, mine: &[Run], variants: &[(&str, Vec<Run>)], sizes: Option<(u64, u64)>) {
     let wall = |runs: &[Run]| median(runs, |run| run.wall);
     let cpu = |runs: &[Run]| median(runs, |run| run.cpu);
     let memory = |runs: &[Run]| median(runs, |run| run.memory as f64) / f64::from(1 << 20);

@@ -26,7 +26,7 @@ pub(super) struct Bitmap {
 }
 
 /// Bytes of a row before its extra data.
-const FIXED: u64 = 24;
+const FIXED: usize = 24;
 
 pub(super) fn directory(window: &dyn Window, extension: Extension) -> Result<Directory> {
     if extension.len != 24 {
@@ -39,7 +39,7 @@ pub(super) fn directory(window: &dyn Window, extension: Extension) -> Result<Dir
     let be64 = |at: usize| u64::from(be32(at)) << 32 | u64::from(be32(at + 4));
     let (count, len, offset) = (be32(0), be64(8), be64(16));
     let most = u64::from(MAX_BITMAPS) * 1024;
-    if count > MAX_BITMAPS || len > most || len < u64::from(count) * FIXED {
+    if count > MAX_BITMAPS || len > most || len < u64::from(count) * FIXED as u64 {
         let what = format!("{count} bitmaps in {len} bytes");
         return Err(Error::malformed(extension.at, what));
     }
@@ -68,7 +68,7 @@ pub(super) fn read(
 }
 
 fn row(window: &dyn Window, at: u64) -> Result<(Bitmap, u64)> {
-    let fixed = window.array::<{ FIXED as usize }>(at)?;
+    let fixed = window.array::<FIXED>(at)?;
     let be16 = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
     let be32 = |at: usize| u32::from(be16(at)) << 16 | u32::from(be16(at + 2));
     let table_offset = u64::from(be32(0)) << 32 | u64::from(be32(4));
@@ -78,7 +78,7 @@ fn row(window: &dyn Window, at: u64) -> Result<(Bitmap, u64)> {
         let what = format!("a bitmap of type {kind} with granularity bits {granularity_bits}");
         return Err(Error::malformed(at + 16, what));
     }
-    let name_at = at + FIXED + u64::from(extra_len);
+    let name_at = at + FIXED as u64 + u64::from(extra_len);
     let mut name = vec![0; usize::from(name_len)];
     window.read(name_at, &mut name)?;
     let bitmap = Bitmap {

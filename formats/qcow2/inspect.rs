@@ -131,8 +131,8 @@ fn extensions(window: &dyn Window, header: &Header) -> Result<Vec<Extension>> {
     let mut found: Vec<Extension> = Vec::new();
     let mut at = u64::from(header.header_length);
     while at + 8 <= end {
-        let [a, b, c, d, e, f, g, h] = window.array::<8>(at)?;
-        let (kind, len) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
+        let kind = u32::from_be_bytes(window.array(at)?);
+        let len = u32::from_be_bytes(window.array(at + 4)?);
         if kind == EXTENSION_END {
             break;
         }

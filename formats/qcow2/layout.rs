@@ -91,6 +91,7 @@ pub(super) struct Header {
     pub(super) refcount_order: u32,
     #[br(if(version >= 3, V2_LENGTH))]
     #[bw(if(*version >= 3))]
+    #[expect(clippy::struct_field_names, reason = "the specification calls it so")]
     pub(super) header_length: u32,
     #[br(if(header_length > V3_LENGTH, 0))]
     #[bw(if(*header_length > V3_LENGTH))]
@@ -256,7 +257,7 @@ impl Counts {
 
     /// How many there are in so many bytes.
     pub(super) fn per(self, bytes: u64) -> u64 {
-        bytes * 8 >> self.order
+        (bytes * 8) >> self.order
     }
 
     /// The refcount at `index`.

@@ -233,7 +233,7 @@ impl Plan {
         let cluster = self.geometry.cluster();
         let data = if self.geometry.data_file { 0 } else { data };
         let used = 1 + (self.l1_size * 8).div_ceil(cluster) + tables + data;
-        let per_block = cluster * 8 >> self.refcount_order;
+        let per_block = (cluster * 8) >> self.refcount_order;
         let mut all = used;
         loop {
             let blocks = all.div_ceil(per_block);

@@ -18,7 +18,7 @@ pub(super) struct Snapshot {
 }
 
 /// Bytes of a row before its extra data.
-const FIXED: u64 = 40;
+const FIXED: usize = 40;
 
 /// The snapshot table.
 pub(super) fn read(window: &dyn Window, header: &Header, limits: &Limits) -> Result<Vec<Snapshot>> {
@@ -58,7 +58,7 @@ fn be64(bytes: &[u8]) -> u64 {
 
 /// One row, and where the next one begins.
 fn row(window: &dyn Window, header: &Header, at: u64) -> Result<(Snapshot, u64)> {
-    let fixed = window.array::<{ FIXED as usize }>(at)?;
+    let fixed = window.array::<FIXED>(at)?;
     let (l1_offset, l1_size) = (be64(&fixed), be32(&fixed[8..]));
     let id_len = u16::from_be_bytes([fixed[12], fixed[13]]);
     let name_len = u16::from_be_bytes([fixed[14], fixed[15]]);
@@ -74,7 +74,7 @@ fn row(window: &dyn Window, header: &Header, at: u64) -> Result<(Snapshot, u64)>
         );
     }
     let mut rest = vec![0; extra_len as usize + usize::from(id_len) + usize::from(name_len)];
-    window.read(at.saturating_add(FIXED), &mut rest)?;
+    window.read(at.saturating_add(FIXED as u64), &mut rest)?;
     let (extra, names) = rest.split_at(extra_len as usize);
     let (id, name) = names.split_at(usize::from(id_len));
     let number = |offset: usize| extra.get(offset..offset + 8).map(be64);
@@ -88,6 +88,6 @@ fn row(window: &dyn Window, header: &Header, at: u64) -> Result<(Snapshot, u64)>
         vm_state: number(0).unwrap_or_else(|| u64::from(be32(&fixed[32..]))),
         disk_size: number(8).unwrap_or(header.size),
     };
-    let end = at + FIXED + rest.len() as u64;
+    let end = at + FIXED as u64 + rest.len() as u64;
     Ok((Snapshot { facts, l1_offset, l1_size, at }, end.next_multiple_of(8)))
 }

@@ -133,20 +133,17 @@ impl Qcow2 {
             let next_is_free = at - at % cluster + cluster == state.clusters.end();
             state.packed_users < max && (len <= room || next_is_free)
         });
-        let offset = match follows {
-            Some(at) => {
-                state.packed_users = state.clusters.add(at >> bits)?;
-                if (at + len - 1) >> bits != at >> bits {
-                    state.clusters.take(1, Some(at >> bits))?;
-                    state.packed_users = 1;
-                }
-                at
-            }
-            None => {
-                let keep = state.packed.map(|at| at >> bits);
+        let offset = if let Some(at) = follows {
+            state.packed_users = state.clusters.add(at >> bits)?;
+            if (at + len - 1) >> bits != at >> bits {
+                state.clusters.take(1, Some(at >> bits))?;
                 state.packed_users = 1;
-                state.clusters.take(1, keep)?
             }
+            at
+        } else {
+            let keep = state.packed.map(|at| at >> bits);
+            state.packed_users = 1;
+            state.clusters.take(1, keep)?
         };
         let end = offset + len;
         state.packed = (!end.is_multiple_of(cluster)).then_some(end);
@@ -219,7 +216,7 @@ impl Qcow2 {
     fn enter(&self, state: &mut State, start: u64, entry: u64, bitmap: u64) {
         let Geometry { cluster_bits, extended, .. } = self.plan.geometry;
         let (_, table) = state.table.as_mut().expect("turned to before");
-        let index = start % self.plan.geometry.l2_reach() >> cluster_bits;
+        let index = (start % self.plan.geometry.l2_reach()) >> cluster_bits;
         let at = usize::try_from(index * self.plan.geometry.entry_size()).expect("in a cluster");
         table[at..at + 8].copy_from_slice(&entry.to_be_bytes());
         if extended {

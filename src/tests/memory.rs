@@ -2,6 +2,7 @@
 //! most is counted from the size of its parent on.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it is wrong")]
+#![allow(clippy::print_stderr, reason = "what is skipped is said aloud")]
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

@@ -2,6 +2,7 @@
 //! names, sizes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it is wrong")]
+#![allow(clippy::print_stderr, reason = "what is skipped is said aloud")]
 
 use std::fs::{self, File};
 use std::path::Path;

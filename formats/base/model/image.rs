@@ -50,6 +50,10 @@ impl dyn Image + '_ {
     }
 
     /// Fills `out` with the disk's bytes from `start` on. `Invalid` if the disk ends before.
+    ///
+    /// # Panics
+    ///
+    /// Never: what is expected below, the walk has seen to.
     pub fn read(&self, start: u64, out: &mut [u8]) -> Result<()> {
         let end = Span::new(start, out.len() as u64)?.end();
         if end > self.disk_size() {
@@ -190,13 +194,14 @@ impl Reader {
             decoded
         };
         let cut = (all as u64) < packed.len;
-        decoded.map_err(|error| match error.kind() {
+        decoded.map_err(|error| {
+            if !cut || error.kind() != Kind::Malformed {
+                return error.at(packed.offset);
+            }
             // It may be sound, and the file cut short.
-            Kind::Malformed if cut => Error::truncated(
-                packed.offset,
-                format!("a compressed unit is cut off by the end of the file, {}", file.len()),
-            ),
-            _ => error.at(packed.offset),
+            let end = file.len();
+            let what = format!("a compressed unit is cut off by the end of the file, {end}");
+            Error::truncated(packed.offset, what)
         })
     }
 }

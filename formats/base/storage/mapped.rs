@@ -31,7 +31,6 @@ impl Spool {
         Spool::unnamed(len).map(Spool::Large).map_err(fail)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "storage opens files")]
     fn unnamed(len: usize) -> io::Result<MmapMut> {
         let folder = std::env::temp_dir();
         let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR;
