@@ -33,6 +33,7 @@ pub(super) const EXTENSION_BACKING_FORMAT: u32 = 0xe279_2aca;
 pub(super) const EXTENSION_FEATURE_NAMES: u32 = 0x6803_f857;
 pub(super) const EXTENSION_BITMAPS: u32 = 0x2385_2875;
 pub(super) const EXTENSION_DATA_FILE: u32 = 0x4441_5441;
+pub(super) const EXTENSION_ENCRYPTION: u32 = 0x0537_be77;
 
 /// Limits of qemu, which are limits of the format in practice.
 pub(super) const MAX_L1: u64 = 32 << 20;
@@ -57,6 +58,10 @@ pub(super) const L2_RESERVED: u64 = 0x3f00_0000_0000_01fe;
 pub(super) const L1_RESERVED: u64 = 0x7f00_0000_0000_01ff;
 /// Bits of a refcount table entry that mean nothing yet.
 pub(super) const REFCOUNT_RESERVED: u64 = 0x1ff;
+/// Bits of an entry of a bitmap's table that mean nothing yet.
+pub(super) const BITMAP_RESERVED: u64 = 0xff00_0000_0000_01fe;
+/// The bits of an entry of a bitmap's table without a cluster are all ones.
+pub(super) const BITMAP_ONES: u64 = 1;
 
 /// The header, up to where both versions and all writers agree.
 #[derive(Debug, Clone, PartialEq, Eq, BinRead, BinWrite)]

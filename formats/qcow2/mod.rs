@@ -13,12 +13,17 @@
 //! snapshots and bitmaps are listed and can be read, and are not written.
 
 mod bitmap;
+mod check;
 mod inspect;
 mod layout;
 mod options;
 mod reader;
 mod refcount;
+mod repair;
 mod snapshot;
+mod stored;
+mod survey;
+mod usage;
 mod writer;
 
 use crate::base::model::format::Format;
@@ -33,7 +38,7 @@ pub(crate) static FORMAT: Format = Format {
     open: reader::open,
     create: Some(writer::create),
     measure: Some(options::measure),
-    check: None,
-    repair: None,
+    check: Some(check::check),
+    repair: Some(repair::repair),
     options: options::OPTIONS,
 };
