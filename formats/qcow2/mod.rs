@@ -18,6 +18,7 @@ mod inspect;
 mod layout;
 mod options;
 mod reader;
+mod rebuild;
 mod refcount;
 mod repair;
 mod snapshot;

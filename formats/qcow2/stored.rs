@@ -152,9 +152,8 @@ pub(super) fn each_piece(
         let at = offset
             .checked_add(done)
             .ok_or_else(|| Error::malformed(offset, "a table does not end in 2^64"))?;
-        let step = pages.look(at, len - done, |bytes| {
-            look(done, bytes).map(|()| bytes.len() as u64)
-        });
+        let step =
+            pages.look(at, len - done, |bytes| look(done, bytes).map(|()| bytes.len() as u64));
         match step {
             Ok(step) => done += step?,
             Err(error) if error.kind() == Kind::Truncated => break,

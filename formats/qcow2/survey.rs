@@ -154,7 +154,8 @@ impl<'a> Survey<'a> {
         }
         let Some(clusters) = self.usage.touched(offset, len) else {
             let total = self.usage.file_len();
-            let what = format!("{what} has {len} bytes at {offset:#x}, the file ends at {total:#x}");
+            let what =
+                format!("{what} has {len} bytes at {offset:#x}, the file ends at {total:#x}");
             self.report.corruption(at, what);
             let bits = self.head.geometry.cluster_bits;
             let first = (offset >> bits).max(total >> bits);
@@ -200,7 +201,8 @@ impl<'a> Survey<'a> {
             return Ok(());
         }
         if !offset.is_multiple_of(cluster) {
-            self.report.corruption(at, format!("an L2 table lies at {offset:#x}, inside a cluster"));
+            self.report
+                .corruption(at, format!("an L2 table lies at {offset:#x}, inside a cluster"));
         }
         self.mark(at, (offset, cluster), Role::Table, users, "an L2 table");
         if active {
@@ -247,7 +249,8 @@ impl<'a> Survey<'a> {
         }
         for (table, (at, users)) in tables {
             if !table.0.is_multiple_of(head.geometry.cluster()) {
-                let what = format!("a snapshot's L1 table lies at {:#x}, inside a cluster", table.0);
+                let what =
+                    format!("a snapshot's L1 table lies at {:#x}, inside a cluster", table.0);
                 self.report.corruption(at, what);
                 self.incomplete = true;
                 continue;
@@ -425,7 +428,8 @@ impl<'a> Survey<'a> {
             self.report.corruption(at + 8, what);
         }
         if geometry.version == 2 && word & ZERO != 0 {
-            let what = format!("L2 entry {word:#x} is a zero cluster, which version 2 does not have");
+            let what =
+                format!("L2 entry {word:#x} is a zero cluster, which version 2 does not have");
             self.report.corruption(at, what);
         }
     }
