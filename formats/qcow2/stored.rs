@@ -155,7 +155,11 @@ pub(super) fn each_piece(
         let step =
             pages.look(at, len - done, |bytes| look(done, bytes).map(|()| bytes.len() as u64));
         match step {
-            Ok(step) => done += step?,
+            Ok(step) => match step? {
+                // A file that grew since: its last page is kept as it was.
+                0 => break,
+                step => done += step,
+            },
             Err(error) if error.kind() == Kind::Truncated => break,
             Err(error) => return Err(error),
         }

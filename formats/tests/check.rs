@@ -456,6 +456,15 @@ fn a_header_that_lies_is_an_error_and_never_a_panic() {
 }
 
 #[test]
+fn a_refcount_table_that_ends_past_the_end_is_replaced() {
+    let mut bytes = written(false, &[("cluster_size", "64k")]);
+    bytes.0[59] = 0x22;
+    let (tally, _, mended) = bytes.repair(Repair::All);
+    assert!(tally.is_clean() && mended.check().0.is_clean(), "{tally:?}");
+    assert_keeps(&bytes, &mended, "a long refcount table");
+}
+
+#[test]
 fn a_finding_says_how_bad_it_is_and_where() {
     let mut bytes = written(false, &[("cluster_size", "4k")]);
     let cluster = bytes.data_cluster();
