@@ -1,0 +1,208 @@
+//! What every format owes, in every one of its variants: the disk comes back.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may fail")]
+#![allow(clippy::cast_possible_truncation, reason = "the disks are small")]
+
+mod disks;
+
+use std::sync::Arc;
+
+use disks::{disk, image, open, raw, read_all, usage, variants};
+use formats::{
+    CompareOptions, Comparison, Create, FORMATS, Format, Image, Kind, Limits, Memory, Place,
+    compare,
+};
+
+/// The formats that can be written.
+fn writable() -> impl Iterator<Item = &'static Format> {
+    FORMATS.iter().copied().filter(|format| format.create.is_some())
+}
+
+/// A size that the format takes: this one, or the next multiple of 512.
+fn size_for(format: &Format, size: u64) -> u64 {
+    let create = Create { size, ..Default::default() };
+    match (format.create.unwrap())(Arc::new(Memory::default()), &create) {
+        Ok(_) => size,
+        Err(error) => {
+            assert_eq!(error.kind(), Kind::Invalid, "{error:?}");
+            size.next_multiple_of(512)
+        }
+    }
+}
+
+/// The disk of a file, with the map it came by looked over.
+fn look_over(name: &str, format: &'static Format, bytes: Vec<u8>) -> Box<dyn Image> {
+    let source = Arc::new(Memory::new(bytes));
+    assert_eq!(formats::probe(FORMATS, &*source).unwrap().name, format.name, "{name}");
+    let limits = Limits::default();
+    let facts = (format.inspect)(&*source, &limits).unwrap();
+    assert!(facts.hazards.is_empty() && !facts.dirty, "{name}: {facts:?}");
+    if let Some(check) = format.check {
+        let mut findings = Vec::new();
+        let tally = check(source.clone(), &limits, &mut |finding| findings.push(finding));
+        assert!(tally.unwrap().is_clean() && findings.is_empty(), "{name}: {findings:?}");
+    }
+    let image = open(source, format).unwrap();
+    assert_eq!(facts.disk_size, image.disk_size(), "{name}");
+    let mut at = 0;
+    for extent in image.walk(0, image.disk_size()) {
+        let extent = extent.unwrap();
+        assert!(extent.start == at && extent.len > 0, "{name}: {extent:?} at {at}");
+        assert_ne!(extent.place, Place::Backing, "{name} has nothing underneath");
+        at = extent.end();
+    }
+    assert_eq!(at, image.disk_size(), "{name}");
+    image
+}
+
+#[test]
+fn a_disk_comes_back_from_every_variant_of_every_format() {
+    for format in writable() {
+        let size = size_for(format, 2_500_001);
+        let bytes = disk(1, size as usize);
+        let source = raw(&bytes);
+        let variants = variants(format, size);
+        assert!(!variants.is_empty(), "{}", format.name);
+        for variant in variants {
+            let file = image(format, &variant.create, &*source, 2);
+            let image = look_over(&variant.name, format, file);
+            assert!(read_all(&*image).unwrap() == bytes, "{}", variant.name);
+            let same = compare(&*source, &*image, &CompareOptions::default()).unwrap();
+            assert_eq!(same, Comparison::Same, "{}", variant.name);
+        }
+    }
+}
+
+#[test]
+fn the_file_is_the_same_with_one_thread_and_with_eight() {
+    for format in writable() {
+        let size = size_for(format, 3_300_001);
+        let source = raw(&disk(2, size as usize));
+        for variant in variants(format, size) {
+            let one = image(format, &variant.create, &*source, 1);
+            let eight = image(format, &variant.create, &*source, 8);
+            assert!(one == eight, "{}", variant.name);
+        }
+    }
+}
+
+#[test]
+fn no_file_is_larger_than_was_measured() {
+    for format in writable() {
+        let Some(measure) = format.measure else { continue };
+        for (seed, size) in [(3, 1_000_001), (4, 70_000), (5, 6 << 20)] {
+            let size = size_for(format, size);
+            let bytes = disk(seed, size as usize);
+            for variant in variants(format, size) {
+                let measured = measure(&variant.create, &mut *usage(&bytes)).unwrap();
+                let file = image(format, &variant.create, &*raw(&bytes), 2).len() as u64;
+                let name = &variant.name;
+                assert!(file <= measured.required, "{name}: {file} bytes, {measured:?}");
+                assert!(measured.required <= measured.fully_allocated, "{name}: {measured:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_takes_no_more_than_fully_allocated() {
+    for format in writable() {
+        let Some(measure) = format.measure else { continue };
+        let size = size_for(format, 1_500_001);
+        let bytes = vec![0xa5; size as usize];
+        for variant in variants(format, size).into_iter().filter(|v| !v.create.compress) {
+            let measured = measure(&variant.create, &mut *usage(&[])).unwrap();
+            let file = image(format, &variant.create, &*raw(&bytes), 2).len() as u64;
+            assert!(file <= measured.fully_allocated, "{}: {file}, {measured:?}", variant.name);
+        }
+    }
+}
+
+#[test]
+fn disks_of_odd_sizes_come_back() {
+    let sizes = [0, 1, 511, 512, 1000, 4096, 65_535, 65_536, 65_537, (1 << 20) + 512, 1_500_000];
+    for format in writable() {
+        for wanted in sizes {
+            let size = size_for(format, wanted);
+            for (kind, mut bytes) in [
+                ("zeros", vec![0; size as usize]),
+                ("data", vec![0x5a; size as usize]),
+                ("mixed", disk(wanted, size as usize)),
+            ] {
+                if let Some(last) = bytes.last_mut().filter(|_| kind == "mixed") {
+                    *last = 1;
+                }
+                let name = format!("{} of {size} bytes, {kind}", format.name);
+                let create = Create { size, ..Default::default() };
+                let file = image(format, &create, &*raw(&bytes), 2);
+                let back = look_over(&name, format, file);
+                assert!(read_all(&*back).unwrap() == bytes, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_copy_of_a_copy_is_the_disk_still() {
+    for from in writable() {
+        let size = size_for(from, 1_800_001).next_multiple_of(512);
+        let bytes = disk(6, size as usize);
+        let firsts: Vec<_> = variants(from, size).into_iter().step_by(7).collect();
+        for first in &firsts {
+            let file = image(from, &first.create, &*raw(&bytes), 2);
+            let source = open(Arc::new(Memory::new(file)), from).unwrap();
+            for to in writable() {
+                for second in variants(to, size).into_iter().step_by(13) {
+                    let name = format!("{} to {}", first.name, second.name);
+                    let file = image(to, &second.create, &*source, 2);
+                    let back = look_over(&name, to, file);
+                    assert!(read_all(&*back).unwrap() == bytes, "{name}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_difference_of_one_bit_is_found_where_it_is() {
+    for format in writable() {
+        let size = size_for(format, 2_200_001);
+        let bytes = disk(7, size as usize);
+        let create = Create { size, ..Default::default() };
+        for at in [0, 511, 65_536, 1_048_575, 1_048_576, size as usize - 1] {
+            let mut other = bytes.clone();
+            other[at] ^= 0x10;
+            let file = image(format, &create, &*raw(&other), 2);
+            let back = open(Arc::new(Memory::new(file)), format).unwrap();
+            for threads in [1, 4] {
+                let options = CompareOptions { threads, ..Default::default() };
+                let found = compare(&*raw(&bytes), &*back, &options).unwrap();
+                assert_eq!(found, Comparison::Content(at as u64), "{}", format.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn reads_past_the_end_are_invalid() {
+    for format in writable() {
+        let create = Create { size: 4096, ..Default::default() };
+        let file = image(format, &create, &*raw(&disk(8, 4096)), 1);
+        let back = open(Arc::new(Memory::new(file)), format).unwrap();
+        for (start, len) in [(0, 4097), (4096, 1), (4095, 2), (u64::MAX - 1, 1), (1 << 60, 1)] {
+            let error = back.read(start, &mut vec![0; len]).unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid, "{} at {start}", format.name);
+        }
+        back.read(4096, &mut []).unwrap();
+    }
+}
+
+#[test]
+fn an_unknown_option_is_invalid() {
+    for format in writable() {
+        let mut create = Create { size: 4096, ..Default::default() };
+        create.options.set("no_such_thing", "on");
+        let known = create.options.known_by(format.name, format.options);
+        assert_eq!(known.unwrap_err().kind(), Kind::Invalid, "{}", format.name);
+    }
+}

@@ -1,0 +1,105 @@
+#!/bin/sh
+# Makes testdata/good anew. Wants qemu-img, qemu-io (qemu-utils) and zstd; what they write may
+# differ a little from version to version, what it means does not.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+
+# keep FORMAT NAME: packs the file `image`, and notes what is in the disk as qemu-img reads it.
+keep() {
+    folder="$here/good/$1"
+    mkdir -p "$folder"
+    if [ "$1" = raw ]; then cp image disk; else qemu-img convert -f "$1" -O raw image disk; fi
+    zstd -19 --quiet --force image -o "$folder/$2.zst"
+    {
+        echo "format = \"$1\""
+        echo "disk_size = $(stat -c %s disk)"
+        echo "sha256 = \"$(sha256sum disk | cut -d' ' -f1)\""
+        for name in $(qemu-img snapshot -f "$1" -l image 2>/dev/null | awk 'NR > 2 { print $2 }'); do
+            qemu-img convert -f "$1" -O raw -l "snapshot.name=$name" image then
+            echo "snapshot.$name = \"$(sha256sum then | cut -d' ' -f1)\""
+        done
+    } > "$folder/$2.toml"
+    rm -f image disk then
+}
+
+# A disk of 300 KiB: text, a hole, a run of one byte, an odd end.
+content() {
+    seq 1 20000 | head -c 30000 > plain
+    truncate -s 180000 plain
+    yes Z | tr -d '\n' | head -c 90000 >> plain
+    truncate -s 307000 plain
+    echo end >> plain
+    truncate -s 307200 plain
+}
+
+# put NAME OPTIONS [FLAGS]: the content as a qcow2 image with these options.
+put() {
+    name=$1 options=$2
+    shift 2
+    qemu-img convert -f raw -O qcow2 -o "$options" "$@" plain image
+    keep qcow2 "$name"
+}
+
+content
+put v3 compat=1.1
+put v2 compat=0.10
+put clusters-512 cluster_size=512
+put clusters-4k cluster_size=4k
+put zlib compression_type=zlib -c
+put zlib-512 cluster_size=512 -c
+put zlib-v2 compat=0.10 -c
+put zstd compression_type=zstd -c
+put zstd-4k compression_type=zstd,cluster_size=4k -c
+put extended-l2 extended_l2=on,cluster_size=16k
+put extended-l2-zlib extended_l2=on,cluster_size=16k -c
+put refcounts-1 refcount_bits=1,cluster_size=4k
+put refcounts-64 refcount_bits=64,cluster_size=4k
+put lazy-refcounts lazy_refcounts=on
+put preallocated preallocation=metadata,cluster_size=4k
+
+# Clusters that were written and then made zeros: their old bytes stay in the file.
+qemu-img create -q -f qcow2 -o cluster_size=4k image 256k
+qemu-io -f qcow2 -c 'write -P 0x11 0 64k' -c 'write -z 8k 12k' -c 'write -z -u 32k 8k' image > log
+keep qcow2 zeros-with-room
+
+# Subclusters of all three kinds in one cluster.
+qemu-img create -q -f qcow2 -o extended_l2=on,cluster_size=64k image 512k
+qemu-io -f qcow2 -c 'write -P 0x21 2k 6k' -c 'write -P 0x22 70k 4k' -c 'write -z 4k 2k' \
+    -c 'write -P 0x23 300k 64k' image > log
+keep qcow2 subclusters
+
+# Three states, of which one had another size.
+qemu-img create -q -f qcow2 -o cluster_size=4k image 128k
+qemu-io -f qcow2 -c 'write -P 0x31 0 20k' image > log
+qemu-img snapshot -c first image
+qemu-io -f qcow2 -c 'write -P 0x32 10k 20k' image > log
+qemu-img snapshot -c second image
+qemu-img resize -q -f qcow2 image 192k
+qemu-io -f qcow2 -c 'write -P 0x33 120k 40k' image > log
+qemu-img snapshot -c third image
+qemu-io -f qcow2 -c 'write -P 0x34 0 4k' image > log
+keep qcow2 snapshots
+
+# Bitmaps, one of them filled.
+qemu-img create -q -f qcow2 -o cluster_size=4k image 128k
+qemu-img bitmap --add --granularity 4k -f qcow2 image changes
+qemu-io -f qcow2 -c 'write -P 0x41 0 20k' image > log
+qemu-img bitmap --add --granularity 64k -f qcow2 image 'since monday'
+keep qcow2 bitmaps
+
+# Grown and shrunk after it was written.
+qemu-img convert -f raw -O qcow2 -o cluster_size=4k plain image
+qemu-img resize -q -f qcow2 image 10M
+qemu-img resize -q --shrink -f qcow2 image 200k
+keep qcow2 resized
+
+cp plain image
+keep raw plain
+head -c 1000 plain > image
+keep raw a-thousand-bytes
+: > image
+keep raw empty
+du -sk "$here/good" | cut -f1
