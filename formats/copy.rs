@@ -195,7 +195,7 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// Reads the portion; a unit that can be passed on packed is packed already.
+    /// Reads the portion; a unit that can be passed on as it is packed is kept so, too.
     fn fetch(&self, bench: &mut Bench, len: usize) -> Result<()> {
         bench.packed.clear();
         bench.units.clear();
@@ -204,6 +204,11 @@ impl<'a> Job<'a> {
         for extent in &bench.portion.extents {
             let from = usize::try_from(extent.start - bench.portion.start).expect("inside");
             let size = usize::try_from(extent.len).expect("inside");
+            // A unit that is passed on is unpacked all the same: a damaged one must not pass.
+            bench.reader.fetch(files, extent, &mut bench.bytes[from..from + size])?;
+            if !extent.is_zero() {
+                self.read.fetch_add(extent.len, Ordering::Relaxed);
+            }
             if let Place::Packed(packed) = &extent.place
                 && packed.skip == 0
                 && (packed.unit == extent.len || extent.end() == self.image.disk_size())
@@ -215,13 +220,7 @@ impl<'a> Job<'a> {
                 if bytes.len() < self.unit_len() {
                     bench.packed.extend_from_slice(bytes);
                     bench.units[from / self.unit_len()] = Unit::Packed(bytes.len());
-                    self.read.fetch_add(extent.len, Ordering::Relaxed);
-                    continue;
                 }
-            }
-            bench.reader.fetch(files, extent, &mut bench.bytes[from..from + size])?;
-            if !extent.is_zero() {
-                self.read.fetch_add(extent.len, Ordering::Relaxed);
             }
         }
         match self.options.base {

@@ -5,6 +5,7 @@
 //! There is no second parser, and no state machine to keep in step with the first.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use crate::base::error::{Error, Kind, Need, Result};
 use crate::base::limits::Limits;
@@ -17,6 +18,10 @@ use crate::probe;
 const HEAD: usize = 1 << 20;
 /// The end of it that is always kept.
 const TAIL: usize = 64 << 10;
+/// The most that is taken in at once: what goes by while an inspection waits is still in the tail.
+const PIECE: usize = TAIL / 2;
+/// The most that is waited for beyond what an inspection asked for.
+const PATIENCE: u64 = PIECE as u64;
 
 /// What is known so far.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +29,7 @@ pub enum Verdict {
     /// Nothing final.
     Undecided,
     /// All that its headers say; the rest of the stream can add hazards, and take nothing back.
-    Known(Box<Facts>),
+    Known(Arc<Facts>),
 }
 
 /// Inspects a stream that is pushed through it. Memory does not grow with the stream.
@@ -40,13 +45,15 @@ pub struct Ingest {
 struct Candidate {
     format: &'static Format,
     state: State,
+    /// How much of the stream there must be before the inspection is run again.
+    patience: u64,
 }
 
 enum State {
     /// Waits for bytes.
     Waiting(Need),
     /// It is one, and this is what it says.
-    Known(Box<Facts>),
+    Known(Arc<Facts>),
     /// It is not, or is a damaged one.
     Out(Option<Error>),
 }
@@ -55,8 +62,11 @@ impl Ingest {
     /// Any of these formats; with one format only, anything else is an error.
     pub fn new(formats: &[&'static Format], limits: Limits) -> Ingest {
         let first = Need::Range { start: 0, len: 1 };
-        let candidate =
-            |format: &&'static Format| Candidate { format, state: State::Waiting(first) };
+        let candidate = |format: &&'static Format| Candidate {
+            format,
+            state: State::Waiting(first),
+            patience: 0,
+        };
         Ingest {
             named: formats.len() == 1,
             candidates: formats.iter().map(candidate).collect(),
@@ -68,8 +78,10 @@ impl Ingest {
     /// The next bytes of the stream. Never blocks. Fails as soon as the format that was named is
     /// known not to match, or to be damaged.
     pub fn push(&mut self, chunk: &[u8]) -> Result<Verdict> {
-        self.arrived.push(chunk);
-        self.advance()?;
+        for piece in chunk.chunks(PIECE) {
+            self.arrived.push(piece);
+            self.advance()?;
+        }
         Ok(match self.containers().next() {
             Some(Candidate { state: State::Known(facts), .. }) => Verdict::Known(facts.clone()),
             _ => Verdict::Undecided,
@@ -90,7 +102,7 @@ impl Ingest {
         let mut reason = None;
         for candidate in self.candidates {
             match candidate.state {
-                State::Known(facts) => return Ok(with_foreign(*facts, foreign)),
+                State::Known(facts) => return Ok(with_foreign(Arc::unwrap_or_clone(facts), foreign)),
                 State::Out(Some(error)) => return Err(error.format(candidate.format.name)),
                 State::Out(None) => {}
                 State::Waiting(_) => {
@@ -114,13 +126,18 @@ impl Ingest {
     fn advance(&mut self) -> Result<()> {
         for candidate in &mut self.candidates {
             while let State::Waiting(need) = candidate.state {
-                if !self.arrived.has(need) {
+                let patient = self.arrived.len < candidate.patience && !self.arrived.ended;
+                if !self.arrived.has(need) || patient {
                     break;
                 }
                 candidate.state = inspect(candidate.format, &self.arrived, &self.limits);
                 if matches!(candidate.state, State::Waiting(next) if next == need) {
                     break;
                 }
+                // A long table asks for one row after the other, and every time it is read from
+                // its first row: the later, the more rows we let come.
+                let len = self.arrived.len;
+                candidate.patience = len.saturating_add((len / 16).min(PATIENCE));
             }
             if self.named
                 && let State::Out(reason) = &mut candidate.state
@@ -156,7 +173,7 @@ fn inspect(format: &'static Format, arrived: &Arrived, limits: &Limits) -> State
         Err(error) => return state(error),
     }
     match (format.inspect)(arrived, limits) {
-        Ok(facts) => State::Known(Box::new(facts)),
+        Ok(facts) => State::Known(Arc::new(facts)),
         Err(error) => state(error),
     }
 }
@@ -206,23 +223,41 @@ impl Arrived {
     /// Keeps a range from now on, with what is still here of it.
     fn want(&self, need: Need) {
         let Need::Range { start, len } = need else { return };
+        let end = start.saturating_add(len);
         let mut all = self.kept.borrow_mut();
-        if all.iter().any(|kept| kept.start <= start && start + len <= kept.start + kept.len) {
+        if all.iter().any(|kept| kept.start <= start && end <= kept.end()) {
             return;
         }
-        let mut kept = Kept { start, len, bytes: Vec::new() };
-        let tail_start = self.len - self.tail.len() as u64;
+        // The rows of a table follow each other: they are kept as one range.
+        let here = self.len;
+        let goes_on = |kept: &Kept| {
+            kept.start <= start && start <= kept.end() && kept.arrived() >= start.min(here)
+        };
+        let index = all.iter().position(goes_on).unwrap_or(all.len());
+        if index == all.len() {
+            all.push(Kept { start, len, bytes: Vec::new() });
+        }
+        let kept = &mut all[index];
+        kept.len = end - kept.start;
         kept.take(0, &self.head);
-        kept.take(tail_start, &self.tail);
-        all.push(kept);
+        kept.take(here - self.tail.len() as u64, &self.tail);
     }
 }
 
 impl Kept {
+    fn end(&self) -> u64 {
+        self.start.saturating_add(self.len)
+    }
+
+    /// Up to where its bytes are here.
+    fn arrived(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+
     /// Adds what `chunk`, which lies at `at`, has of the bytes still missing.
     fn take(&mut self, at: u64, chunk: &[u8]) {
-        let next = self.start + self.bytes.len() as u64;
-        let end = self.start.saturating_add(self.len).min(at + chunk.len() as u64);
+        let next = self.arrived();
+        let end = self.end().min(at + chunk.len() as u64);
         if at <= next && next < end {
             let range = [next - at, end - at].map(|n| usize::try_from(n).expect("in the chunk"));
             self.bytes.extend_from_slice(&chunk[range[0]..range[1]]);
@@ -245,10 +280,15 @@ impl Window for Arrived {
         let len = buf.len() as u64;
         let end = offset.checked_add(len).ok_or_else(|| Error::truncated(offset, "past 2^64"))?;
         let tail_start = self.len - self.tail.len() as u64;
-        if copy_from(0, &self.head, offset, buf) || copy_from(tail_start, &self.tail, offset, buf) {
+        if copy_from(0, &self.head, offset, buf) {
             return Ok(());
         }
         if self.kept.borrow().iter().any(|kept| copy_from(kept.start, &kept.bytes, offset, buf)) {
+            return Ok(());
+        }
+        if copy_from(tail_start, &self.tail, offset, buf) {
+            // The inspection may ask for it again, when the tail has moved on.
+            self.want(Need::Range { start: offset, len });
             return Ok(());
         }
         if end <= self.len {

@@ -18,11 +18,14 @@ keep() {
         echo "disk_size = $(stat -c %s disk)"
         echo "sha256 = \"$(sha256sum disk | cut -d' ' -f1)\""
         for name in $(qemu-img snapshot -f "$1" -l image 2>/dev/null | awk 'NR > 2 { print $2 }'); do
-            qemu-img convert -f "$1" -O raw -l "snapshot.name=$name" image then
+            # `convert -l` keeps the current size; going back does not.
+            cp image back
+            qemu-img snapshot -a "$name" back
+            qemu-img convert -f "$1" -O raw back then
             echo "snapshot.$name = \"$(sha256sum then | cut -d' ' -f1)\""
         done
     } > "$folder/$2.toml"
-    rm -f image disk then
+    rm -f image disk back then
 }
 
 # A disk of 300 KiB: text, a hole, a run of one byte, an odd end.

@@ -70,7 +70,8 @@ pub(super) fn head(window: &dyn Window) -> Result<Head> {
             );
             return Err(Error::malformed(16, what));
         }
-        if backing_offset > geometry.cluster() - u64::from(backing_len) {
+        let end = backing_offset.saturating_add(u64::from(backing_len));
+        if end > geometry.cluster() {
             let what = format!(
                 "the backing file's name lies at {backing_offset}, outside the first cluster"
             );
@@ -205,6 +206,7 @@ fn check_header(header: &Header) -> Result<()> {
     rule(unaligned(l1_offset), 40, || {
         format!("the L1 table lies at {l1_offset:#x}, inside a cluster")
     })?;
+    rule(l1_size > 0 && l1_offset == 0, 40, || "the L1 table lies at 0, over the header".into())?;
     let reach = u128::from(geometry.l2_reach());
     rule(u128::from(l1_size) * reach < u128::from(header.size), 36, || {
         format!("the L1 table has {l1_size} entries, too few for {} bytes", header.size)

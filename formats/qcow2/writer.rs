@@ -1,7 +1,7 @@
 //! Units → clusters, one behind the other; tables and header last.
 //!
 //! ```text
-//!   0        header, written last of all
+//!   0        header; its magic is written last of all
 //!   1 ..     L1 table, written at the end
 //!   ..       clusters in the order of the disk; an L2 table when the disk has left it behind,
 //!            a refcount block when the file has
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::layout::{
     COMPRESSION_TYPE, COPIED, DATA_FILE, DATA_FILE_RAW, EXTENDED_L2, EXTENSION_BACKING_FORMAT,
-    EXTENSION_DATA_FILE, FULL_LENGTH, Geometry, Header, LAZY_REFCOUNTS, V2_LENGTH, ZERO,
+    EXTENSION_DATA_FILE, FULL_LENGTH, Geometry, Header, LAZY_REFCOUNTS, MAGIC, V2_LENGTH, ZERO,
 };
 use super::options::{Plan, Preallocation};
 use super::refcount::Allocator;
@@ -335,18 +335,21 @@ impl Writer for Qcow2 {
         }
         let (offset, clusters) = state.clusters.finish()?;
         self.write_l1(&state)?;
-        self.image.set_len(state.clusters.end()).map_err(fail)?;
-        if self.plan.geometry.data_file {
-            self.data.sync().map_err(fail)?;
-        }
-        self.image.sync().map_err(fail)?;
         let mut header = self.header.clone();
         header.refcount_table_offset = offset;
         header.refcount_table_clusters = u32::try_from(clusters)
             .map_err(|_| Error::limit("the refcount table is too large").format("qcow2"))?;
         let mut bytes = header.to_bytes();
         bytes.extend(&self.first_cluster);
-        put(&*self.image, 0, &bytes)?;
+        let (magic, rest) = bytes.split_at(MAGIC.len());
+        put(&*self.image, magic.len() as u64, rest)?;
+        self.image.set_len(state.clusters.end()).map_err(fail)?;
+        if self.plan.geometry.data_file {
+            self.data.sync().map_err(fail)?;
+        }
+        self.image.sync().map_err(fail)?;
+        // By itself, for a header torn in the middle could pass for a whole one.
+        put(&*self.image, 0, magic)?;
         self.image.sync().map_err(fail)
     }
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use formats::{
-    CopyOptions, Create, FORMATS, Format, Image, Kind, Limits, Memory, OpenOptions, Options,
-    OptionHelp, Result, Source, Usage, parse_size,
+    CopyOptions, Create, FORMATS, Format, Image, Kind, Limits, Memory, OpenOptions, OptionHelp,
+    Options, Result, Source, Usage, parse_size,
 };
 
 /// Numbers that look random and are the same in every run.
@@ -170,7 +170,9 @@ pub(crate) fn values(help: &OptionHelp) -> Vec<String> {
     if help.values.contains("power of two") {
         let sizes = ranges.map(|three| [three[0], three[2]].map(|text| parse_size(text).unwrap()));
         let powers = sizes.flat_map(|[low, high]| {
-            std::iter::successors(Some(low), move |size| Some(size * 2).filter(|next| *next <= high))
+            std::iter::successors(Some(low), move |size| {
+                Some(size * 2).filter(|next| *next <= high)
+            })
         });
         return powers.map(|size| size.to_string()).collect();
     }
