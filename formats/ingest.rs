@@ -102,7 +102,9 @@ impl Ingest {
         let mut reason = None;
         for candidate in self.candidates {
             match candidate.state {
-                State::Known(facts) => return Ok(with_foreign(Arc::unwrap_or_clone(facts), foreign)),
+                State::Known(facts) => {
+                    return Ok(with_foreign(Arc::unwrap_or_clone(facts), foreign));
+                }
                 State::Out(Some(error)) => return Err(error.format(candidate.format.name)),
                 State::Out(None) => {}
                 State::Waiting(_) => {
