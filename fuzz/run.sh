@@ -1,0 +1,44 @@
+#!/bin/sh
+# Fuzzes every target for MINUTES (1 by default), with the images of testdata to begin from; says
+# how many executions there were and what was found. JOBS (1) is how many targets run at once.
+set -eu
+cd "$(dirname "$0")/.."
+minutes=${1:-1}
+jobs=${JOBS:-1}
+targets=$(sed -n 's/^path = "fuzz_targets\/\(.*\)\.rs"$/\1/p' fuzz/Cargo.toml)
+cargo +nightly fuzz build -O -a >&2
+
+for target in $targets; do
+    mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
+    for packed in testdata/good/*/*.zst; do
+        seed="fuzz/corpus/$target/seed-$(basename "$packed" .zst)"
+        # What comes before the image says how a stream is cut.
+        { [ "$target" != ingest ] || printf '\000\001\020\377'; zstd -dcq "$packed"; } > "$seed"
+        # What is larger than an input may be is cut by the engine: rather leave it out.
+        [ "$(stat -c %s "$seed")" -le 262144 ] || rm "$seed"
+    done
+done
+
+fuzz() {
+    status=0
+    cargo +nightly fuzz run -O -a "$1" -- -max_total_time=$((minutes * 60)) -max_len=262144 \
+        -rss_limit_mb=512 -timeout=10 -print_final_stats=1 > "fuzz/artifacts/$1.log" 2>&1 || status=$?
+    runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "fuzz/artifacts/$1.log")
+    found=$(find "fuzz/artifacts/$1" -type f | wc -l)
+    echo "$1: ${runs:-no} executions, $found findings (exit $status)"
+    [ "$status" = 0 ]
+}
+
+failed=0
+set -- $targets
+while [ $# -gt 0 ]; do
+    pids=
+    for _ in $(seq "$jobs"); do
+        [ $# -gt 0 ] || break
+        fuzz "$1" &
+        pids="$pids $!"
+        shift
+    done
+    for pid in $pids; do wait "$pid" || failed=1; done
+done
+exit $failed
