@@ -76,7 +76,7 @@ fn digest(disk: &dyn Image, only_data: bool) -> Result<String> {
     if only_data {
         sum.update(disk.disk_size().to_be_bytes());
     }
-    let hex: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = disks::hex(&sum.finalize());
     Ok(if only_data { format!("nz:{hex}") } else { hex })
 }
 

@@ -46,12 +46,11 @@ fn judge(name: &str, format: &'static Format, create: &Create, disk: &[u8], left
         return;
     };
     assert_eq!(facts.disk_size, SIZE, "{name}");
-    match &create.backing {
-        Some((backing, _)) => assert_eq!(facts.references[0].name, *backing, "{name}"),
-        None => {
-            let back = open(source, format).and_then(|image| read_all(&*image));
-            assert!(back.is_ok_and(|back| back == disk), "{name}: a header over half an image");
-        }
+    if let Some((backing, _)) = &create.backing {
+        assert_eq!(facts.references[0].name, *backing, "{name}");
+    } else {
+        let back = open(source, format).and_then(|image| read_all(&*image));
+        assert!(back.is_ok_and(|back| back == disk), "{name}: a header over half an image");
     }
 }
 

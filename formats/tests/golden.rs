@@ -6,12 +6,12 @@ mod disks;
 
 use std::sync::Arc;
 
-use disks::{goods, read_all};
+use disks::{goods, hex, read_all};
 use formats::{FORMATS, Limits, Memory, OpenOptions};
 use sha2::{Digest, Sha256};
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
 }
 
 #[test]

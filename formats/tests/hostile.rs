@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use disks::{content, disk, goods, image, open, raw, read_all, variants};
 use formats::{
-    Access, Beneath, Caching, CopyOptions, Create, FORMATS, Facts, Format, HazardKind, Image,
-    ImageFile, Kind, Limits, Memory, OpenOptions, Options, Result, Source, Survey,
+    Access, Beneath, Caching, CopyOptions, Create, FORMATS, Facts, Format, HazardKind, ImageFile,
+    Kind, Limits, Memory, OpenOptions, Options, Result, Source, Survey,
 };
 
 /// A qcow2 image in the making.

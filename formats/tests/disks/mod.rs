@@ -1,6 +1,8 @@
 //! Disks to put into images, and images to put them into: what the batteries share.
 
 #![allow(dead_code, reason = "each battery takes what it needs of this")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may fail")]
+#![allow(clippy::cast_possible_truncation, reason = "the disks are small")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,6 +65,11 @@ pub(crate) fn disk(seed: u64, size: usize) -> Vec<u8> {
         at = end;
     }
     bytes
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// The same disk of `bytes`, as an image without a format.
