@@ -192,7 +192,7 @@ fn functions(text: &str) -> Vec<(usize, String, usize)> {
         if line.ends_with(';') || line.ends_with('}') {
             continue;
         }
-        let len = lines[index..].iter().position(|line| close(line)).unwrap_or(0);
+        let len = lines[index..].iter().position(close).unwrap_or(0);
         let name = name.split(['(', '<']).next().unwrap_or_default();
         found.push((index + 1, name.to_string(), len + 1));
     }
