@@ -29,6 +29,7 @@ pub(crate) struct Opening {
     pub(crate) force_share: bool,
     /// Follow names in the image to files beside it, or below DIR
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true)]
+    #[expect(clippy::option_option, reason = "absent, alone, and with a folder are three answers")]
     pub(crate) allow_refs: Option<Option<PathBuf>>,
     /// Format of the backing file, where the image does not say
     #[arg(long, value_name = "FORMAT")]

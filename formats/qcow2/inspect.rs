@@ -12,7 +12,7 @@ use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
 use crate::base::model::facts::{Detail, Facts, Hazard, HazardKind, Value};
 use crate::base::model::reference::{Reference, Role};
-use crate::base::storage::Window;
+use crate::base::storage::{Span, Window};
 
 /// The magic, and a version that is not 1: that is another format.
 pub(super) fn probe(window: &dyn Window) -> Result<bool> {
@@ -89,8 +89,7 @@ fn text(window: &dyn Window, at: u64, len: u32, most: u32) -> Result<String> {
     if len > most {
         return Err(Error::malformed(at, format!("a name has {len} bytes, {most} at most")));
     }
-    let mut bytes = vec![0; len as usize];
-    window.read(at, &mut bytes)?;
+    let bytes = window.bytes(Span::new(at, u64::from(len))?, "a name", &Limits::default())?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

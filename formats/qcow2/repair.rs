@@ -20,6 +20,7 @@ use crate::base::storage::{Be64, Pages, Source, Storage, Target, Word};
 
 /// Mends an image: lost room only, or all that can be mended. Each finding says whether it was
 /// mended; the tally counts these, and what stands afterwards.
+#[expect(clippy::needless_pass_by_value, reason = "the shape of a repair")]
 pub(super) fn repair(
     storage: Arc<dyn Storage>,
     what: Repair,
@@ -276,7 +277,7 @@ fn release_misplaced(
         edit_table(storage, survey, offset, |at, word, bitmap| {
             let place = word & OFFSET;
             let zero = match geometry.extended {
-                true => bitmap & 0xffff_ffff == 0,
+                true => bitmap.trailing_zeros() >= 32,
                 false => word & ZERO != 0,
             };
             if word & COMPRESSED != 0 || place.is_multiple_of(geometry.cluster()) || !zero {

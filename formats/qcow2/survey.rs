@@ -403,7 +403,7 @@ impl<'a> Survey<'a> {
         if !offset.is_multiple_of(cluster) {
             let what = format!("a cluster of the disk lies at {offset:#x}, inside another");
             self.report.corruption(at, what);
-            self.misplaced |= zero || (geometry.extended && bitmap & 0xffff_ffff == 0);
+            self.misplaced |= zero || (geometry.extended && bitmap.trailing_zeros() >= 32);
         }
         self.report.tally.allocated_clusters += refs.active;
         if next.is_some_and(|next| next != offset) {

@@ -82,7 +82,7 @@ impl Usage {
     pub(super) fn touched(&self, offset: u64, len: u64) -> Option<std::ops::Range<u64>> {
         let end = offset.checked_add(len)?;
         let inside = end < self.file_len + (1 << self.cluster_bits);
-        inside.then(|| offset >> self.cluster_bits..(end - 1 >> self.cluster_bits) + 1)
+        inside.then(|| offset >> self.cluster_bits..((end - 1) >> self.cluster_bits) + 1)
     }
 
     /// So many users more.

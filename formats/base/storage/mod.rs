@@ -25,7 +25,7 @@ pub(crate) use pages::Pages;
 pub use slice::Slice;
 pub use span::Span;
 pub use window::Window;
-pub(crate) use window::{Be16, Be32, Be64, Word};
+pub(crate) use window::{Be64, Word};
 
 /// What lies at a position of a [`Source`]: data or a hole, and up to where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -44,19 +44,6 @@ impl Pages {
         Ok(look(&page[start.min(page.len())..page.len().min(start + len)]))
     }
 
-    /// Fills `buf` from `offset`.
-    pub(crate) fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let mut done = 0;
-        while done < buf.len() {
-            let rest = &mut buf[done..];
-            done += self.look(offset + done as u64, rest.len() as u64, |bytes| {
-                rest[..bytes.len()].copy_from_slice(bytes);
-                bytes.len()
-            })?;
-        }
-        Ok(())
-    }
-
     fn page(&self, index: u64) -> Result<Arc<Vec<u8>>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = kept.iter().position(|(number, _)| *number == index) {

@@ -44,33 +44,20 @@ impl<S: Source + ?Sized> Window for S {
 }
 
 /// A number as a table in a file holds it.
-pub(crate) trait Word: Copy {
-    /// Bytes of one.
-    const SIZE: usize;
-    /// The number in its first [`SIZE`](Word::SIZE) bytes.
+pub(crate) trait Word {
+    /// The number at the front of these bytes.
     fn get(bytes: &[u8]) -> u64;
 }
 
-macro_rules! words {
-    ($($name:ident $size:literal $int:ty, $what:literal;)*) => {$(
-        #[doc = $what]
-        #[derive(Clone, Copy)]
-        pub(crate) struct $name;
-        impl Word for $name {
-            const SIZE: usize = $size;
-            fn get(bytes: &[u8]) -> u64 {
-                let mut word = [0; $size];
-                word.copy_from_slice(&bytes[..$size]);
-                u64::from(<$int>::from_be_bytes(word))
-            }
-        }
-    )*};
-}
+/// Eight bytes, the most significant first.
+pub(crate) struct Be64;
 
-words! {
-    Be16 2 u16, "Two bytes, the most significant first.";
-    Be32 4 u32, "Four bytes, the most significant first.";
-    Be64 8 u64, "Eight bytes, the most significant first.";
+impl Word for Be64 {
+    fn get(bytes: &[u8]) -> u64 {
+        let mut word = [0; 8];
+        word.copy_from_slice(&bytes[..8]);
+        u64::from_be_bytes(word)
+    }
 }
 
 impl dyn Window + '_ {
@@ -97,7 +84,7 @@ impl dyn Window + '_ {
     }
 
     /// The bytes of a stretch. Memory is taken only after the limit and the length have been
-    /// asked: this and [`table`](#method.table) are the only ways from a count to memory.
+    /// asked: this is the only way from a count in a file to memory.
     pub(crate) fn bytes(&self, at: Span, what: &str, limits: &Limits) -> Result<Vec<u8>> {
         if at.len() > limits.max_table {
             let (len, most) = (at.len(), limits.max_table);
@@ -111,20 +98,5 @@ impl dyn Window + '_ {
         let mut bytes = vec![0; len];
         self.read(at.start(), &mut bytes)?;
         Ok(bytes)
-    }
-
-    /// The numbers of a table of `count` entries at `offset`.
-    pub(crate) fn table<W: Word>(
-        &self,
-        offset: u64,
-        count: u64,
-        what: &str,
-        limits: &Limits,
-    ) -> Result<Vec<u64>> {
-        let len = count
-            .checked_mul(W::SIZE as u64)
-            .ok_or_else(|| Error::malformed(offset, format!("{what} has {count} entries")))?;
-        let bytes = self.bytes(Span::new(offset, len)?, what, limits)?;
-        Ok(bytes.chunks_exact(W::SIZE).map(W::get).collect())
     }
 }
