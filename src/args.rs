@@ -41,6 +41,7 @@ pub(crate) struct Opening {
 /// What an image may not push us past.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits")]
+#[expect(clippy::struct_field_names, reason = "the names of the flags")]
 pub(crate) struct Bounds {
     /// Largest size of a disk
     #[arg(long, value_name = "SIZE", value_parser = size)]
@@ -136,10 +137,11 @@ fn setting(text: &str) -> IResult<&str, (String, Option<String>)> {
 pub(crate) fn snapshot(text: &str) -> Result<String, String> {
     let named = separated_pair(take_while1(|c| c != '='), tag("="), take_while1(|_| true));
     let parsed: IResult<&str, (&str, &str)> = all_consuming(named).parse(text);
-    Ok(match parsed {
-        Ok((_, ("snapshot.id" | "snapshot.name", which))) => which.into(),
-        _ => text.into(),
-    })
+    match parsed {
+        Ok((_, ("snapshot.id" | "snapshot.name", which))) => Ok(which.into()),
+        _ if text.is_empty() => Err("the name or identifier of a snapshot".into()),
+        _ => Ok(text.into()),
+    }
 }
 
 /// The lines of `-o help`.
