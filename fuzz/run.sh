@@ -1,9 +1,9 @@
 #!/bin/sh
-# Fuzzes every target for MINUTES (1 by default), with the images of testdata to begin from; says
+# Fuzzes every target for SECONDS (60 by default), with the images of testdata to begin from; says
 # how many executions there were and what was found. JOBS (1) is how many targets run at once.
 set -eu
 cd "$(dirname "$0")/.."
-minutes=${1:-1}
+seconds=${1:-60}
 jobs=${JOBS:-1}
 targets=$(sed -n 's/^path = "fuzz_targets\/\(.*\)\.rs"$/\1/p' fuzz/Cargo.toml)
 cargo +nightly fuzz build -O -a >&2
@@ -21,7 +21,7 @@ done
 
 fuzz() {
     status=0
-    cargo +nightly fuzz run -O -a "$1" -- -max_total_time=$((minutes * 60)) -max_len=262144 \
+    cargo +nightly fuzz run -O -a "$1" -- -max_total_time="$seconds" -max_len=262144 \
         -rss_limit_mb=512 -timeout=10 -print_final_stats=1 > "fuzz/artifacts/$1.log" 2>&1 || status=$?
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "fuzz/artifacts/$1.log")
     found=$(find "fuzz/artifacts/$1" -type f | wc -l)
