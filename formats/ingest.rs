@@ -22,6 +22,8 @@ const TAIL: usize = 64 << 10;
 const PIECE: usize = TAIL / 2;
 /// The most that is waited for beyond what an inspection asked for.
 const PATIENCE: u64 = PIECE as u64;
+/// Ranges that are no further apart are kept as one.
+const PADDING: u64 = 4096;
 
 /// What is known so far.
 #[derive(Debug, Clone, PartialEq)]
@@ -230,19 +232,21 @@ impl Arrived {
         if all.iter().any(|kept| kept.start <= start && end <= kept.end()) {
             return;
         }
-        // The rows of a table follow each other: they are kept as one range.
-        let here = self.len;
+        // The rows of a table follow each other, but for some padding: they are kept as one range,
+        // for many small ones take long to go through.
+        let (here, tail_start) = (self.len, self.len - self.tail.len() as u64);
         let goes_on = |kept: &Kept| {
-            kept.start <= start && start <= kept.end() && kept.arrived() >= start.min(here)
+            let reaches = kept.arrived() >= start.min(here) || kept.arrived() >= tail_start;
+            (kept.start..=kept.end().saturating_add(PADDING)).contains(&start) && reaches
         };
         let index = all.iter().position(goes_on).unwrap_or(all.len());
         if index == all.len() {
             all.push(Kept { start, len, bytes: Vec::new() });
         }
         let kept = &mut all[index];
-        kept.len = end - kept.start;
+        kept.len = end.max(kept.end()) - kept.start;
         kept.take(0, &self.head);
-        kept.take(here - self.tail.len() as u64, &self.tail);
+        kept.take(tail_start, &self.tail);
     }
 }
 

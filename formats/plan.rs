@@ -42,10 +42,8 @@ impl Survey {
             }
             if survey.data > ratio {
                 let times = limits.max_ratio;
-                return Err(Error::limit(format!(
-                    "{stored} bytes of file hold more than {ratio} bytes of data, over {times} times \
-                     as many"
-                )));
+                let what = format!("{stored} bytes of file hold more than {ratio} bytes of data");
+                return Err(Error::limit(format!("{what}, over {times} times as many")));
             }
         }
         Ok(survey)
