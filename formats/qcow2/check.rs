@@ -26,16 +26,16 @@ pub(super) fn check(
     limits: &Limits,
     found: &mut dyn FnMut(Finding),
 ) -> Result<Tally> {
-    let mut checked = || {
-        let head = inspect::head(&*source)?;
-        let pages = Pages::new(source.clone());
-        let mut survey = examine(&head, &pages, limits, found)?;
-        if head.header.incompatible & CORRUPT != 0 {
-            survey.report.corruption(72, MARKED);
-        }
-        Ok(survey.report.tally)
-    };
-    checked().map_err(|error: Error| error.format("qcow2"))
+    tally(&Pages::new(source), limits, found).map_err(|error| error.format("qcow2"))
+}
+
+fn tally(pages: &Pages, limits: &Limits, found: &mut dyn FnMut(Finding)) -> Result<Tally> {
+    let head = inspect::head(&**pages.source())?;
+    let mut survey = examine(&head, pages, limits, found)?;
+    if head.header.incompatible & CORRUPT != 0 {
+        survey.report.corruption(72, MARKED);
+    }
+    Ok(survey.report.tally)
 }
 
 /// The finding for an image that says so of itself.

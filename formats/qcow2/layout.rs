@@ -238,6 +238,11 @@ impl Geometry {
     }
 }
 
+/// Whether any subcluster has data.
+pub(super) fn has_data(bitmap: u64) -> bool {
+    bitmap << 32 != 0
+}
+
 /// What the two bits of subcluster `index` (0 to 31) say; `None` if both are set.
 pub(super) fn subcluster(bitmap: u64, index: u32) -> Option<Subcluster> {
     match (bitmap >> index & 1, bitmap >> (index + 32) & 1) {

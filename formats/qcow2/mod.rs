@@ -13,6 +13,7 @@
 //! snapshots and bitmaps are listed and can be read, and are not written.
 
 mod bitmap;
+mod blocks;
 mod check;
 mod inspect;
 mod layout;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::check::{Compared, MARKED, compare, examine};
 use super::inspect::{self, Head};
 use super::layout::{
-    BITMAPS, COMPRESSED, COPIED, CORRUPT, DATA_FILE_RAW, DIRTY, Geometry, OFFSET, ZERO,
+    BITMAPS, COMPRESSED, COPIED, CORRUPT, DATA_FILE_RAW, DIRTY, Geometry, OFFSET, ZERO, has_data,
 };
 use super::rebuild;
 use super::stored::{Block, Stored, each_piece, each_word};
@@ -20,7 +20,7 @@ use crate::base::storage::{Be64, Pages, Source, Storage, Target, Word};
 
 /// Mends an image: lost room only, or all that can be mended. Each finding says whether it was
 /// mended; the tally counts these, and what stands afterwards.
-#[expect(clippy::needless_pass_by_value, reason = "the shape of a repair")]
+#[expect(clippy::needless_pass_by_value, reason = "a RepairFn takes it by value")]
 pub(super) fn repair(
     storage: Arc<dyn Storage>,
     what: Repair,
@@ -276,10 +276,7 @@ fn release_misplaced(
     for &offset in survey.tables.keys() {
         edit_table(storage, survey, offset, |at, word, bitmap| {
             let place = word & OFFSET;
-            let zero = match geometry.extended {
-                true => bitmap.trailing_zeros() >= 32,
-                false => word & ZERO != 0,
-            };
+            let zero = if geometry.extended { !has_data(bitmap) } else { word & ZERO != 0 };
             if word & COMPRESSED != 0 || place.is_multiple_of(geometry.cluster()) || !zero {
                 return None;
             }

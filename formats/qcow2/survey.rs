@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::inspect::Head;
 use super::layout::{
     BITMAP_ONES, BITMAP_RESERVED, BITMAPS, COMPRESSED, COPIED, EXTENSION_ENCRYPTION, L1_RESERVED,
-    L2_RESERVED, OFFSET, ZERO,
+    L2_RESERVED, OFFSET, ZERO, has_data,
 };
-use super::stored::{Block, Stored, each_piece, each_word};
+use super::stored::{Stored, each_piece, each_word};
 use super::usage::{Role, Usage};
 use super::{bitmap, snapshot};
 use crate::base::error::{Error, Kind, Result};
@@ -121,7 +121,7 @@ impl<'a> Survey<'a> {
     }
 
     /// Reports a failure to read; what only a limit stops, stops.
-    fn unreadable(&mut self, at: u64, what: &str, error: Error) -> Result<()> {
+    pub(super) fn unreadable(&mut self, at: u64, what: &str, error: Error) -> Result<()> {
         match error.kind() {
             Kind::Limit | Kind::Cancelled => return Err(error),
             Kind::Malformed | Kind::Truncated | Kind::Unsupported => {
@@ -147,7 +147,14 @@ impl<'a> Survey<'a> {
 
     /// Counts `users` users of `len` bytes from `offset` on, which the entry at `at` names.
     /// Whether they lie in the file; if not, that is reported.
-    fn mark(&mut self, at: u64, span: (u64, u64), role: Role, users: u64, what: &str) -> bool {
+    pub(super) fn mark(
+        &mut self,
+        at: u64,
+        span: (u64, u64),
+        role: Role,
+        users: u64,
+        what: &str,
+    ) -> bool {
         let (offset, len) = span;
         if len == 0 {
             return true;
@@ -394,7 +401,7 @@ impl<'a> Survey<'a> {
         let zero = word & ZERO != 0 && !geometry.extended;
         // In a data file the first cluster has offset 0; there, bit 63 tells it from none.
         if offset == 0 && (!geometry.data_file || word & COPIED == 0 || zero) {
-            if bitmap & 0xffff_ffff != 0 {
+            if has_data(bitmap) {
                 let what = format!("L2 entry {word:#x} has data ({bitmap:#x}) and no cluster");
                 self.report.corruption(at, what);
             }
@@ -403,7 +410,7 @@ impl<'a> Survey<'a> {
         if !offset.is_multiple_of(cluster) {
             let what = format!("a cluster of the disk lies at {offset:#x}, inside another");
             self.report.corruption(at, what);
-            self.misplaced |= zero || (geometry.extended && bitmap.trailing_zeros() >= 32);
+            self.misplaced |= zero || (geometry.extended && !has_data(bitmap));
         }
         self.report.tally.allocated_clusters += refs.active;
         if next.is_some_and(|next| next != offset) {
@@ -452,87 +459,5 @@ impl<'a> Survey<'a> {
             self.report.corruption(at, what);
         }
         Ok(())
-    }
-
-    /// Notes which refcounts are one, and which cannot be read.
-    fn singles(&mut self) -> Result<()> {
-        let (pages, cluster) = (self.pages, self.head.geometry.cluster());
-        let (usage, stored) = (&mut self.usage, &self.stored);
-        let counts = stored.counts;
-        let mut unknown = Vec::new();
-        let walked = stored.blocks(pages, |block| {
-            let first = block.index.saturating_mul(stored.per_block());
-            if usage.is_single(first).is_none() {
-                return Ok(());
-            }
-            if !block.offset().is_multiple_of(cluster) {
-                unknown.push((block, None));
-                return Ok(());
-            }
-            let read = stored.pieces(pages, block, |first, bytes| {
-                let number = counts.per(bytes.len() as u64);
-                for (cluster, index) in (first..first.saturating_add(number)).zip(0..) {
-                    if counts.get(bytes, index) == 1 {
-                        usage.set_single(cluster);
-                    }
-                }
-            });
-            if let Err(error) = read {
-                unknown.push((block, Some(error)));
-            }
-            Ok(())
-        });
-        for (block, error) in unknown {
-            self.stored.set_unknown(block.index);
-            let what = match error {
-                Some(error) => format!("a refcount block cannot be read: {error}"),
-                None => format!("what the refcount block of entry {} says", block.index),
-            };
-            self.report.add(Severity::Unreadable, block.at, what);
-        }
-        let table = self.stored.table;
-        walked.or_else(|error| self.unreadable(table, "the refcount table", error))
-    }
-
-    /// Marks the refcount table and its blocks, which must have no other user.
-    pub(super) fn refcounts(&mut self) -> Result<()> {
-        let span = (self.stored.table, self.stored.table_len());
-        self.broken |= !self.mark(48, span, Role::Sole, 1, "the refcount table");
-        let pages = self.pages;
-        let stored = Stored::new(&self.head.header, self.head.geometry);
-        let walked = stored.blocks(pages, |block| {
-            self.refcount_block(block);
-            Ok(())
-        });
-        walked.or_else(|error| self.unreadable(span.0, "the refcount table", error))?;
-        let bits = self.head.geometry.cluster_bits;
-        let shared = self.usage.touched(span.0, span.1).into_iter().flatten();
-        let broken = span.1 > 0 && shared.into_iter().any(|c| self.usage.users(c) > 1);
-        self.broken |= broken || (span.0 >> bits == 0 && span.1 > 0);
-        Ok(())
-    }
-
-    fn refcount_block(&mut self, block: Block) {
-        let (offset, cluster) = (block.offset(), self.head.geometry.cluster());
-        let (at, index) = (block.at, block.index);
-        if block.is_reserved() {
-            self.broken = true;
-            let what = format!("refcount table entry {:#x} has reserved bits set", block.word);
-            return self.report.corruption(at, what);
-        }
-        if !offset.is_multiple_of(cluster) {
-            self.broken = true;
-            let what = format!("refcount block {index} lies at {offset:#x}, inside a cluster");
-            return self.report.corruption(at, what);
-        }
-        let place = offset >> self.head.geometry.cluster_bits;
-        if !self.mark(at, (offset, cluster), Role::Sole, 1, "a refcount block") {
-            self.broken = true;
-        } else if self.usage.users(place) != 1 {
-            self.broken = true;
-            let users = self.usage.users(place);
-            let what = format!("refcount block {index} at {offset:#x} has {users} users");
-            self.report.corruption(at, what);
-        }
     }
 }

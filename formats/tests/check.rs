@@ -28,7 +28,7 @@ use formats::{
 
 const COPIED: u64 = 1 << 63;
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
-const SIZE: usize = 8 << 20;
+const SIZE: usize = 4 << 20;
 
 // ---- an image, byte by byte
 
