@@ -7,7 +7,7 @@ use super::layout::{
     BITMAP_ONES, BITMAP_RESERVED, BITMAPS, COMPRESSED, COPIED, EXTENSION_ENCRYPTION, L1_RESERVED,
     L2_RESERVED, OFFSET, ZERO, has_data,
 };
-use super::stored::{Stored, each_piece, each_word};
+use super::stored::{Stored, each_word};
 use super::usage::{Role, Usage};
 use super::{bitmap, snapshot};
 use crate::base::error::{Error, Kind, Result};
@@ -21,6 +21,10 @@ use crate::base::storage::{Be64, Pages, Window, Word};
 const VISITS: u64 = 4096;
 /// L2 tables for each such entry: 8 Mi, which is 4 PiB of disk with clusters of 64 KiB.
 const TABLES: u64 = 128;
+/// Bytes of L2 tables that are read at once, if they are more than one table.
+const RUN: u64 = 1 << 20;
+/// Bytes between two tables that are rather read than skipped.
+const GAP: u64 = 4096;
 
 /// Hands findings on, and counts them.
 pub(super) struct Report<'a> {
@@ -213,7 +217,7 @@ impl<'a> Survey<'a> {
         }
         self.mark(at, (offset, cluster), Role::Table, users, "an L2 table");
         if active {
-            self.check_copied(at, word, "L1", false)?;
+            self.check_copied(at, word, "L1", false);
         }
         let most = self.limits.max_entries.saturating_mul(TABLES);
         if self.tables.len() as u64 >= most && !self.tables.contains_key(&offset) {
@@ -331,38 +335,69 @@ impl<'a> Survey<'a> {
         walked.or_else(|error| self.unreadable(offset, what, error))
     }
 
+    /// Goes over the L2 tables in the order of the file: those that lie together are one read.
     fn l2_tables(&mut self) -> Result<()> {
         let tables = std::mem::take(&mut self.tables);
-        for (&offset, &refs) in &tables {
-            if let Err(error) = self.l2_table(offset, refs) {
-                self.unreadable(offset, "an L2 table", error)?;
+        let cluster = self.head.geometry.cluster();
+        let (mut run, mut bytes) = (Vec::new(), Vec::new());
+        let mut rest = tables.iter().map(|(offset, refs)| (*offset, *refs)).peekable();
+        while let Some(first) = rest.next() {
+            run.clear();
+            run.push(first);
+            let mut end = first.0 + cluster;
+            let follows =
+                |next: u64, end: u64| next <= end + GAP && next + cluster - first.0 <= RUN;
+            while let Some(next) = rest.next_if(|next| follows(next.0, end)) {
+                end = next.0 + cluster;
+                run.push(next);
+            }
+            if self.l2_run(&run, &mut bytes).is_ok() {
+                continue;
+            }
+            for table in &run {
+                if let Err(error) = self.l2_run(&[*table], &mut bytes) {
+                    self.unreadable(table.0, "an L2 table", error)?;
+                }
             }
         }
         self.tables = tables;
         Ok(())
     }
 
-    fn l2_table(&mut self, offset: u64, refs: Refs) -> Result<()> {
+    /// Reads tables with one read, then goes over each: nothing is counted if that fails. What
+    /// lies behind the end of the file is zeros.
+    fn l2_run(&mut self, run: &[(u64, Refs)], bytes: &mut Vec<u8>) -> Result<()> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
+        let (start, cluster) = (first.0, self.head.geometry.cluster());
+        let end = (last.0 + cluster).min(self.usage.file_len());
+        let place = |at: u64| usize::try_from(at).expect("inside a run");
+        bytes.resize(place(end.saturating_sub(start)), 0);
+        Window::read(&**self.pages.source(), start, bytes)?;
+        for (offset, refs) in run {
+            let from = place(offset - start).min(bytes.len());
+            let to = place(offset - start + cluster).min(bytes.len());
+            self.l2_table(*offset, *refs, &bytes[from..to]);
+        }
+        Ok(())
+    }
+
+    fn l2_table(&mut self, offset: u64, refs: Refs, bytes: &[u8]) {
         let geometry = self.head.geometry;
         let size = usize::try_from(geometry.entry_size()).expect("8 or 16");
-        let pages = self.pages;
         let mut next = None;
-        each_piece(pages, offset, geometry.cluster(), |done, bytes| {
-            for (index, entry) in bytes.chunks_exact(size).enumerate() {
-                let word = Be64::get(entry);
-                let bitmap = if geometry.extended { Be64::get(&entry[8..]) } else { 0 };
-                if word | bitmap == 0 {
-                    continue;
-                }
-                let at = offset + done + (index * size) as u64;
-                if word & COMPRESSED != 0 {
-                    self.packed_entry(at, word, bitmap, refs);
-                } else {
-                    self.plain_entry(at, (word, bitmap), refs, &mut next)?;
-                }
+        for (index, entry) in bytes.chunks_exact(size).enumerate() {
+            let word = Be64::get(entry);
+            let bitmap = if geometry.extended { Be64::get(&entry[8..]) } else { 0 };
+            if word | bitmap == 0 {
+                continue;
             }
-            Ok(())
-        })
+            let at = offset + (index * size) as u64;
+            if word & COMPRESSED != 0 {
+                self.packed_entry(at, word, bitmap, refs);
+            } else {
+                self.plain_entry(at, (word, bitmap), refs, &mut next);
+            }
+        }
     }
 
     fn packed_entry(&mut self, at: u64, word: u64, bitmap: u64, refs: Refs) {
@@ -387,13 +422,7 @@ impl<'a> Survey<'a> {
     }
 
     /// `next` is where the cluster would lie that follows the one before in this table.
-    fn plain_entry(
-        &mut self,
-        at: u64,
-        entry: (u64, u64),
-        refs: Refs,
-        next: &mut Option<u64>,
-    ) -> Result<()> {
+    fn plain_entry(&mut self, at: u64, entry: (u64, u64), refs: Refs, next: &mut Option<u64>) {
         let (word, bitmap) = entry;
         let geometry = self.head.geometry;
         let (offset, cluster) = (word & OFFSET, geometry.cluster());
@@ -405,7 +434,7 @@ impl<'a> Survey<'a> {
                 let what = format!("L2 entry {word:#x} has data ({bitmap:#x}) and no cluster");
                 self.report.corruption(at, what);
             }
-            return Ok(());
+            return;
         }
         if !offset.is_multiple_of(cluster) {
             let what = format!("a cluster of the disk lies at {offset:#x}, inside another");
@@ -420,7 +449,9 @@ impl<'a> Survey<'a> {
         if !geometry.data_file {
             self.mark(at, (offset, cluster), Role::Data, refs.total, "a cluster of the disk");
         }
-        if refs.active > 0 { self.check_copied(at, word, "L2", geometry.data_file) } else { Ok(()) }
+        if refs.active > 0 {
+            self.check_copied(at, word, "L2", geometry.data_file);
+        }
     }
 
     /// The bits of an entry that can be wrong by themselves.
@@ -442,15 +473,16 @@ impl<'a> Survey<'a> {
     }
 
     /// The copied flag says that the stored refcount is one; in a data file nothing is shared.
-    fn check_copied(&mut self, at: u64, word: u64, level: &str, always: bool) -> Result<()> {
+    fn check_copied(&mut self, at: u64, word: u64, level: &str, always: bool) {
         let cluster = (word & OFFSET) >> self.head.geometry.cluster_bits;
         if !always && self.stored.is_unknown(cluster) {
-            return Ok(());
+            return;
         }
         let single = match self.usage.is_single(cluster) {
             _ if always => true,
             Some(single) => single,
-            None => self.stored.count(self.pages, cluster)? == 1,
+            // Behind the end of the file; what cannot be read is reported elsewhere.
+            None => self.stored.count(self.pages, cluster).is_ok_and(|count| count == 1),
         };
         if single != (word & COPIED != 0) {
             let flag = if single { "lacks the copied flag" } else { "has the copied flag" };
@@ -458,6 +490,5 @@ impl<'a> Survey<'a> {
             let what = format!("{level} entry {word:#x} {flag}, and the refcount is {of}");
             self.report.corruption(at, what);
         }
-        Ok(())
     }
 }
