@@ -20,7 +20,6 @@ use crate::base::model::finding::{Finding, Severity, Tally};
 use crate::base::storage::{Pages, Source};
 
 /// Checks an image. Fails only if its header cannot be used, or past a limit.
-#[expect(clippy::needless_pass_by_value, reason = "the shape of a check")]
 pub(super) fn check(
     source: Arc<dyn Source>,
     limits: &Limits,
