@@ -59,7 +59,7 @@ impl Bytes {
 
     /// Where the first L1 entry that leads to a table stands.
     fn l1_entry(&self) -> usize {
-        (0..).map(|index| self.l1() + index * 8).find(|at| self.get(*at) & OFFSET != 0).unwrap()
+        (self.l1()..self.0.len()).step_by(8).find(|at| self.get(*at) & OFFSET != 0).unwrap()
     }
 
     /// Where the first entry of a plain cluster stands.
@@ -272,7 +272,7 @@ fn bend(bytes: &mut Bytes, random: &mut Random) {
             0 => bytes.get(at) ^ 1 << random.below(64),
             1 => 0,
             2 => random.next(),
-            3 => COPIED | random.below(bytes.0.len() as u64 / cluster + 4) * cluster,
+            3 => COPIED | (random.below(bytes.0.len() as u64 / cluster + 4) * cluster),
             4 => bytes.get(at) ^ COPIED,
             5 => bytes.get(at + 8),
             _ => bytes.get(at) ^ random.next() & 0x0001_0001_0001_0001,
@@ -530,7 +530,9 @@ fn make(folder: &Path, options: &str, also: &[&str]) -> Bytes {
     std::fs::write(folder.join("raw"), content(1)).unwrap();
     std::fs::write(folder.join("other"), content(2)).unwrap();
     must(folder, &format!("convert -f raw -O qcow2 {options} raw image"));
-    also.iter().for_each(|line| must(folder, line));
+    for line in also {
+        must(folder, line);
+    }
     Bytes(std::fs::read(folder.join("image")).unwrap())
 }
 
