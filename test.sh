@@ -14,7 +14,8 @@ need qemu-img qemu-utils
 need 7zz 7zip
 need qcowmount libqcow-utils
 need fusermount fuse
-need mkfs.ext4 e2fsprogs
+need mkfs.xfs xfsprogs
+need zstd zstd
 need g++ g++
 if [ ${#packages[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -28,6 +29,8 @@ if [ ${#packages[@]} -gt 0 ]; then
         echo "not there, and not root: ${packages[*]}; their tests are skipped"
     fi
 fi
+
+command -v cargo-fuzz >/dev/null || cargo install --locked --quiet cargo-fuzz
 
 step 'format'
 cargo fmt --all --check

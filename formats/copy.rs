@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::codec::Encoder;
 use crate::base::error::{Error, Result};
-use crate::base::model::extent::{Extent, Place};
+use crate::base::model::extent::{Extent, Packed, Place};
 use crate::base::model::image::{Image, Reader};
 use crate::base::model::writer::{Piece, Slot, Writer};
 use crate::base::storage::{BLOCK, Buffer, is_zero};
@@ -200,33 +200,61 @@ impl<'a> Job<'a> {
         bench.packed.clear();
         bench.units.clear();
         bench.units.resize(len.div_ceil(self.unit_len()), Unit::Plain);
-        let files = self.image.files();
-        for extent in &bench.portion.extents {
+        for index in 0..bench.portion.extents.len() {
+            let extent = bench.portion.extents[index];
             let from = usize::try_from(extent.start - bench.portion.start).expect("inside");
-            let size = usize::try_from(extent.len).expect("inside");
-            // A unit that is passed on is unpacked all the same: a damaged one must not pass.
-            bench.reader.fetch(files, extent, &mut bench.bytes[from..from + size])?;
+            if let Place::Packed(packed) = extent.place
+                && self.passes_on(&extent, &packed, from)
+            {
+                let next = bench.portion.extents.get(index + 1).map(|next| next.place);
+                self.fetch_passed(bench, &extent, without_slack(packed, next), from)?;
+            } else {
+                let out = &mut bench.bytes[from..from + extent_len(&extent)];
+                bench.reader.fetch(self.image.files(), &extent, out)?;
+            }
             if !extent.is_zero() {
                 self.read.fetch_add(extent.len, Ordering::Relaxed);
-            }
-            if let Place::Packed(packed) = &extent.place
-                && packed.skip == 0
-                && (packed.unit == extent.len || extent.end() == self.image.disk_size())
-                && from.is_multiple_of(self.unit_len())
-                && self.options.base.is_none()
-                && self.writer.accepts(packed.codec, packed.unit)
-            {
-                let bytes = bench.reader.fetch_packed(&*files[packed.file], packed)?;
-                if bytes.len() < self.unit_len() {
-                    bench.packed.extend_from_slice(bytes);
-                    bench.units[from / self.unit_len()] = Unit::Packed(bytes.len());
-                }
             }
         }
         match self.options.base {
             Some(base) => fetch_base(base, bench, len),
             None => Ok(()),
         }
+    }
+
+    /// Whether an extent is a whole unit that the writer takes as it is packed.
+    fn passes_on(&self, extent: &Extent, packed: &Packed, from: usize) -> bool {
+        packed.skip == 0
+            && (packed.unit == extent.len || extent.end() == self.image.disk_size())
+            && from.is_multiple_of(self.unit_len())
+            && self.options.base.is_none()
+            && self.writer.accepts(packed.codec, packed.unit)
+    }
+
+    /// Reads a unit that is passed on. It is unpacked all the same: a damaged one must not pass.
+    fn fetch_passed(
+        &self,
+        bench: &mut Bench,
+        extent: &Extent,
+        tight: Packed,
+        from: usize,
+    ) -> Result<()> {
+        let files = self.image.files();
+        let out = &mut bench.bytes[from..from + extent_len(extent)];
+        let mut kept = tight;
+        let tightly = Extent { place: Place::Packed(tight), ..*extent };
+        if bench.reader.fetch(files, &tightly, out).is_err() {
+            // It goes on behind where the next one begins: units that overlap.
+            bench.reader.fetch(files, extent, out)?;
+            let Place::Packed(packed) = extent.place else { return Ok(()) };
+            kept = packed;
+        }
+        let bytes = bench.reader.fetch_packed(&*files[kept.file], &kept)?;
+        if bytes.len() < self.unit_len() {
+            bench.packed.extend_from_slice(bytes);
+            bench.units[from / self.unit_len()] = Unit::Packed(bytes.len());
+        }
+        Ok(())
     }
 
     /// Says of each unit what is to become of it, and packs those that are.
@@ -401,6 +429,22 @@ impl<'a> Job<'a> {
     fn unit_len(&self) -> usize {
         usize::try_from(self.unit).expect("a unit is a few MiB")
     }
+}
+
+fn extent_len(extent: &Extent) -> usize {
+    usize::try_from(extent.len).expect("a portion of data is small")
+}
+
+/// A packed unit says how long it is at most, and where the next one begins it ends at the latest:
+/// what lies between would be carried along, and grow from copy to copy.
+fn without_slack(mut packed: Packed, next: Option<Place>) -> Packed {
+    if let Some(Place::Packed(next)) = next
+        && next.file == packed.file
+        && (packed.offset + 1..packed.offset + packed.len).contains(&next.offset)
+    {
+        packed.len = next.offset - packed.offset;
+    }
+    packed
 }
 
 fn fetch_base(base: &dyn Image, bench: &mut Bench, len: usize) -> Result<()> {

@@ -8,7 +8,14 @@ jobs=${JOBS:-1}
 targets=$(sed -n 's/^path = "fuzz_targets\/\(.*\)\.rs"$/\1/p' fuzz/Cargo.toml)
 # What is freed is kept for a while, to find who still uses it: within the limit below.
 export ASAN_OPTIONS="quarantine_size_mb=32${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
-cargo +nightly fuzz build -O -a >&2
+# Sanitizers are a feature of nightly compilers; another one is told to act as if it were one.
+if cargo +nightly --version >/dev/null 2>&1; then
+    fuzzer='cargo +nightly fuzz'
+else
+    fuzzer='cargo fuzz'
+    export RUSTC_BOOTSTRAP=1
+fi
+$fuzzer build -O -a >&2
 
 for target in $targets; do
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
@@ -25,7 +32,7 @@ done
 
 fuzz() {
     status=0
-    cargo +nightly fuzz run -O -a "$1" -- -max_total_time="$seconds" -max_len=262144 \
+    $fuzzer run -O -a "$1" -- -max_total_time="$seconds" -max_len=262144 \
         -rss_limit_mb=512 -timeout=10 -print_final_stats=1 > "fuzz/artifacts/$1.log" 2>&1 || status=$?
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "fuzz/artifacts/$1.log")
     found=$(find "fuzz/artifacts/$1" -type f | wc -l)

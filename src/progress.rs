@@ -63,7 +63,7 @@ impl Watch for Progress {
                 bar.set_position(done);
             }
             Look::Lines(last) => {
-                let tenths = if total == 0 { 10 } else { done.saturating_mul(10) / total };
+                let tenths = done.saturating_mul(10).checked_div(total).unwrap_or(10);
                 if last.fetch_max(tenths, Ordering::Relaxed) < tenths {
                     crate::report::note(&format!("{}%", tenths * 10));
                 }

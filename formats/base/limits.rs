@@ -22,8 +22,6 @@ pub struct Limits {
     pub max_ratio: u64,
     /// Data up to this size are handed on whatever the ratio.
     pub ratio_floor: u64,
-    /// Refuse what a lenient reader would still make sense of: overlaps, reserved bits.
-    pub strict: bool,
 }
 
 impl Default for Limits {
@@ -36,7 +34,6 @@ impl Default for Limits {
             max_output: u64::MAX,
             max_ratio: 1_000,
             ratio_floor: 1 << 30,
-            strict: false,
         }
     }
 }

@@ -101,8 +101,8 @@ pub(crate) struct Args {
     opening: Opening,
 }
 
-pub(crate) fn run(args: Args) -> Result<Exit> {
-    let target_format = target_format(&args)?;
+pub(crate) fn run(args: &Args) -> Result<Exit> {
+    let target_format = target_format(args)?;
     let Settings::Pairs(options) = settings(&args.options)? else {
         crate::report::print(&options_help(target_format));
         return Ok(Exit::Ok);
@@ -111,10 +111,10 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
         [inputs @ .., output] if !inputs.is_empty() => (inputs, output),
         _ => return Err(Error::invalid("convert wants an input and an output")),
     };
-    let disk = inputs_as_one(inputs, &args)?;
+    let disk = inputs_as_one(inputs, args)?;
     policy::not_an_input(output, disk.files())?;
     let survey = Survey::of(&*disk, &args.opening.limits()).map_err(|e| e.path(&inputs[0]))?;
-    let job = Job { args: &args, disk: &*disk, survey, format: target_format, output };
+    let job = Job { args, disk: &*disk, survey, format: target_format, output };
     job.run(options)
 }
 

@@ -10,6 +10,8 @@ mod manual;
 mod map;
 mod measure;
 
+use std::fmt::Write as _;
+
 use clap::{Parser, Subcommand};
 use formats::{FORMATS, Result};
 
@@ -43,7 +45,7 @@ enum Command {
 /// Does what was asked for.
 pub(crate) fn run(cli: Cli) -> Result<Exit> {
     match cli.command {
-        Command::Convert(args) => convert::run(args),
+        Command::Convert(args) => convert::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Check(args) => check::run(&args),
@@ -67,7 +69,8 @@ fn after_help() -> String {
             can(format.repair.is_some(), "repair"),
         ];
         let deeds: Vec<_> = deeds.into_iter().flatten().collect();
-        text += &format!("  {:<8} {} ({})\n", format.name, format.about, deeds.join(", "));
+        let (name, about) = (format.name, format.about);
+        let _ = writeln!(text, "  {name:<8} {about} ({})", deeds.join(", "));
     }
     text + "\n" + TABLE
 }

@@ -118,6 +118,42 @@ fn a_full_disk_is_one_sentence_and_leaves_nothing_behind() {
     }
 }
 
+/// A file system that can share blocks, if this machine lets us have one.
+fn sharing_disk() -> Option<SmallDisk> {
+    let folder = tempfile::tempdir().unwrap();
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(512 << 20).unwrap();
+    let does = |command: &mut Command| {
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    let made = does(Command::new("mkfs.xfs").arg("-q").arg(image.path()))
+        && does(Command::new("mount").args(["-o", "loop"]).arg(image.path()).arg(folder.path()));
+    if !made {
+        eprintln!("skipped: no XFS can be made and mounted (not root, or no mkfs.xfs?)");
+    }
+    made.then_some(SmallDisk(folder))
+}
+
+#[test]
+fn blocks_are_shared_where_the_file_system_can() {
+    let Some(disk) = sharing_disk() else { return };
+    let path = disk.0.path();
+    fs::write(path.join("disk.raw"), noise(64 << 20)).unwrap();
+    let free = || {
+        // What is written later counts later, too.
+        assert!(Command::new("sync").status().unwrap().success());
+        rustix::fs::statvfs(path).map(|system| system.f_bavail * system.f_frsize).unwrap()
+    };
+    let before = free();
+    for (from, to) in [("disk.raw", "a.raw"), ("disk.raw", "b.qcow2"), ("b.qcow2", "c.raw")] {
+        assert_eq!(code(path, &["convert", from, to]), 0);
+        assert_eq!(code(path, &["compare", "disk.raw", to]), 0);
+    }
+    let used = before - free();
+    assert!(used < 16 << 20, "three copies of 64 MiB took {used} bytes");
+}
+
 #[test]
 fn a_reader_that_leaves_early_is_no_failure() {
     let folder = tempfile::tempdir().unwrap();

@@ -39,6 +39,8 @@ impl Decoder {
 /// A frame that is longer than what was asked for, or has no end: as much of it as is wanted.
 fn front(context: &mut DCtx<'static>, packed: &[u8], out: &mut [u8]) -> Result<()> {
     context.reset(zstd_safe::ResetDirective::SessionOnly).map_err(damaged)?;
+    // A frame may ask for a window of up to 128 MiB; units have 2 MiB at most.
+    context.set_parameter(zstd_safe::DParameter::WindowLogMax(24)).map_err(damaged)?;
     let mut input = InBuffer::around(packed);
     let len = out.len();
     let mut output = OutBuffer::around(out);

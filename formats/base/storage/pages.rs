@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Source, Window};
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 
 /// Bytes of one page.
 const PAGE: u64 = 64 << 10;
@@ -38,10 +38,13 @@ impl Pages {
         let start = usize::try_from(offset % PAGE).expect("below the size of a page");
         let len = usize::try_from(len.min(PAGE)).expect("at most the size of a page");
         if start >= page.len() {
-            // Says at which byte the file ends, as any other short read does.
-            Window::read(&*self.source, offset, &mut [0])?;
+            let end = self.source.len();
+            return Err(Error::truncated(
+                offset,
+                format!("a table goes on, and the file ends at {end}"),
+            ));
         }
-        Ok(look(&page[start.min(page.len())..page.len().min(start + len)]))
+        Ok(look(&page[start..page.len().min(start + len)]))
     }
 
     fn page(&self, index: u64) -> Result<Arc<Vec<u8>>> {
