@@ -32,11 +32,11 @@ impl Report {
             print(text);
         }
     }
+}
 
-    /// A value for machines.
-    pub(crate) fn json(&self, value: &Value) {
-        print(&serde_json::to_string_pretty(value).expect("values of ours have string keys"));
-    }
+/// Prints a value for machines.
+pub(crate) fn print_json(value: &Value) {
+    print(&serde_json::to_string_pretty(value).expect("values of ours have string keys"));
 }
 
 /// Prints a line on standard output. Whoever reads it may have left: that is no failure of ours.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::args::{Opening, OutputKind, caching};
 use crate::exit::Exit;
 use crate::policy;
-use crate::report::{Report, escape, note};
+use crate::report::{Report, escape, note, print_json};
 
 /// Findings that are told one by one; the rest is only counted.
 const TOLD: usize = 1000;
@@ -83,7 +83,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     };
     let tally = tally.map_err(|error| error.format(format.name).path(&args.path))?;
     if report.is_json() {
-        report.json(&as_json(args, format.name, &tally, &findings));
+        print_json(&as_json(args, format.name, &tally, &findings));
     } else {
         tell(&report, &tally, &findings, args.quiet);
     }

@@ -9,7 +9,7 @@ use crate::args::{Opening, OutputKind, caching};
 use crate::exit::Exit;
 use crate::policy;
 use crate::progress::Progress;
-use crate::report::{Report, note};
+use crate::report::{Report, note, print_json};
 
 /// Tell whether two images hold the same disk
 ///
@@ -93,7 +93,7 @@ fn tell(args: &Args, sizes: [u64; 2], outcome: Option<Comparison>) {
         }
     };
     if report.is_json() {
-        report.json(&json!({
+        print_json(&json!({
             "identical": outcome == Some(Comparison::Same),
             "virtual-sizes": sizes,
             "offset": offset,

@@ -13,7 +13,7 @@ use crate::args::{Opening, OutputKind, Settings, caching, options_help, settings
 use crate::exit::Exit;
 use crate::policy::{self, Named};
 use crate::progress::Progress;
-use crate::report::{Report, bytes, note};
+use crate::report::{Report, bytes, note, print_json};
 
 /// Convert a disk image into another format
 ///
@@ -246,7 +246,7 @@ impl Job<'_> {
             note(&format!("diskwright: padded by {padding} bytes to a multiple of 512"));
         }
         if report.is_json() {
-            report.json(&json!({
+            print_json(&json!({
                 "filename": self.output.to_string_lossy(),
                 "format": self.format.name,
                 "virtual-size": size,

@@ -9,7 +9,7 @@ use super::convert::Base;
 use crate::args::{Opening, OutputKind, Settings, options_help, settings, size};
 use crate::exit::Exit;
 use crate::policy;
-use crate::report::{Report, bytes, note};
+use crate::report::{Report, bytes, note, print_json};
 
 /// Make a new, empty image
 #[derive(clap::Args)]
@@ -108,7 +108,7 @@ fn tell(args: &Args, path: &Path, format: &str, asked: u64, size: u64) {
     let report = Report::new(args.output, args.quiet);
     if report.is_json() {
         let filename = path.to_string_lossy();
-        report.json(&json!({"filename": filename, "format": format, "virtual-size": size}));
+        print_json(&json!({"filename": filename, "format": format, "virtual-size": size}));
         return;
     }
     if size != asked && !args.quiet {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::args::{Opening, OutputKind};
 use crate::exit::Exit;
 use crate::policy;
-use crate::report::{Report, bytes, escape};
+use crate::report::{Report, bytes, escape, print_json};
 
 /// Tell what an image says of itself
 ///
@@ -50,8 +50,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     }
     let list: Vec<_> = all.iter().map(Info::json).collect();
     match &list[..] {
-        [one] if !args.backing_chain => report.json(one),
-        _ => report.json(&Json::Array(list)),
+        [one] if !args.backing_chain => print_json(one),
+        _ => print_json(&Json::Array(list)),
     }
     Ok(Exit::Ok)
 }

@@ -10,7 +10,7 @@ use super::info::{aligned, hazards_json, value_json};
 use crate::args::{Opening, OutputKind};
 use crate::exit::Exit;
 use crate::policy;
-use crate::report::{Report, bytes, escape};
+use crate::report::{Report, bytes, escape, print_json};
 
 /// Look at an untrusted image, or a stream of one, without opening anything that it names
 ///
@@ -96,7 +96,7 @@ fn tell(args: &Args, facts: &Facts) {
             facts.details.iter().map(|d| (d.name.to_owned(), value_json(&d.value))).collect();
         let list =
             references.map(|r| json!({"role": r.role.name(), "name": r.name, "format": r.format}));
-        report.json(&json!({
+        print_json(&json!({
             "filename": args.path.to_string_lossy(),
             "format": facts.format,
             "variant": facts.variant,

@@ -9,7 +9,7 @@ use super::info::aligned;
 use crate::args::{Opening, OutputKind, Settings, options_help, settings, size, snapshot};
 use crate::exit::Exit;
 use crate::policy;
-use crate::report::{Report, bytes};
+use crate::report::{Report, bytes, print_json};
 
 /// Tell how much room an image would take
 #[derive(clap::Args)]
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         if let Some(bitmaps) = found.bitmaps {
             value["bitmaps"] = json!(bitmaps);
         }
-        report.json(&value);
+        print_json(&value);
     } else {
         let tell = |number: u64| format!("{number} bytes ({})", bytes(number));
         report.text(&aligned(&[
