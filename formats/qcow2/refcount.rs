@@ -144,7 +144,9 @@ impl Allocator {
             offset += self.cluster();
         }
         let at = (first_block + blocks) << self.cluster_bits;
-        let bytes: Vec<u8> = self.table.iter().flat_map(|entry| entry.to_be_bytes()).collect();
+        let mut bytes: Vec<u8> = self.table.iter().flat_map(|entry| entry.to_be_bytes()).collect();
+        let room = clusters << self.cluster_bits;
+        bytes.resize(usize::try_from(room).map_err(|_| Error::limit("too large a table"))?, 0);
         self.put(at, &bytes)?;
         Ok((at, clusters))
     }

@@ -80,6 +80,11 @@ impl Qcow2 {
         let state = Mutex::new(state);
         let this = Qcow2 { plan, image, data, header, first_cluster, backing, state };
         this.make_room(create.size)?;
+        if !this.image.is_fresh() {
+            // The header of an older image must not vouch for what is written from now on.
+            let size = usize::try_from(this.cluster()).expect("2 MiB at most");
+            put(&*this.image, 0, &vec![0; size])?;
+        }
         Ok(this)
     }
 
@@ -164,7 +169,7 @@ impl Qcow2 {
             let left = start + len - at;
             if takes_room {
                 let slot = self.reserve_plain(state, at, left)?;
-                if self.plan.preallocation == Preallocation::Write {
+                if self.plan.preallocation == Preallocation::Write || !self.data.is_fresh() {
                     self.write_zeros(slot)?;
                 }
                 at += slot.len;
@@ -357,7 +362,7 @@ impl Writer for Qcow2 {
 impl Qcow2 {
     fn write_l1(&self, state: &State) -> Result<()> {
         for (index, part) in state.l1.chunks(8192).enumerate() {
-            if part.iter().any(|entry| *entry != 0) {
+            if !self.image.is_fresh() || part.iter().any(|entry| *entry != 0) {
                 let bytes: Vec<u8> = part.iter().flat_map(|entry| entry.to_be_bytes()).collect();
                 put(&*self.image, state.l1_offset + (index * 8192 * 8) as u64, &bytes)?;
             }

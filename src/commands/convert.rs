@@ -154,6 +154,9 @@ impl Job<'_> {
     fn run(&self, options: Options) -> Result<Exit> {
         options.known_by(self.format.name, self.format.options)?;
         let base = self.base(&options)?;
+        if let Some(base) = &base {
+            policy::not_an_input(self.output, base.disk.files())?;
+        }
         let padded = self.padded_size();
         let mut create = Create {
             size: padded,

@@ -101,6 +101,7 @@ fn backing(args: &Args, path: &Path, options: &Options) -> Result<(Backing, Opti
         return Ok((Some((name.to_string_lossy().into_owned(), format.into())), None));
     }
     let base = Base::open(&name, format, path, &args.opening)?;
+    policy::not_an_input(path, base.disk.files())?;
     Ok((Some((base.name, base.format.into())), Some(base.disk.disk_size())))
 }
 

@@ -215,6 +215,20 @@ fn n_keeps_the_file_and_what_lies_behind_the_disk() {
     assert_eq!(code(path, &["convert", "-n", "-O", "raw", "disk.raw", "device"]), 2);
 }
 
+/// The image that lies beneath the output was replaced by it: its data were gone.
+#[test]
+fn an_output_that_is_its_own_backing_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::write(path.join("disk.raw"), noise(1 << 20)).unwrap();
+    assert_eq!(code(path, &["convert", "disk.raw", "base.qcow2"]), 0);
+    let over = ["-B", "base.qcow2", "-F", "qcow2", "disk.raw", "base.qcow2"];
+    assert_eq!(code(path, &[&["convert"], &over[..]].concat()), 2);
+    let words = ["create", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "base.qcow2"];
+    assert_eq!(code(path, &words), 2);
+    assert_eq!(code(path, &["compare", "disk.raw", "base.qcow2"]), 0);
+}
+
 #[test]
 fn progress_on_a_pipe_is_a_line_every_ten_per_cent() {
     let folder = tempfile::tempdir().unwrap();

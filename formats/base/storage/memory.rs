@@ -6,13 +6,22 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::{Source, Span, Target};
 
 /// A file that lives in memory: for tests, benches, and callers that have the bytes already.
-#[derive(Default)]
-pub struct Memory(RwLock<Vec<u8>>);
+pub struct Memory {
+    bytes: RwLock<Vec<u8>>,
+    fresh: bool,
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory::new([])
+    }
+}
 
 impl Memory {
     /// A file of these bytes.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Memory {
-        Memory(RwLock::new(bytes.into()))
+        let bytes = bytes.into();
+        Memory { fresh: bytes.is_empty(), bytes: RwLock::new(bytes) }
     }
 
     /// Its bytes as they are now.
@@ -21,11 +30,11 @@ impl Memory {
     }
 
     fn get(&self) -> RwLockReadGuard<'_, Vec<u8>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.bytes.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn get_mut(&self) -> RwLockWriteGuard<'_, Vec<u8>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.bytes.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,6 +94,6 @@ impl Target for Memory {
     }
 
     fn is_fresh(&self) -> bool {
-        self.get().is_empty()
+        self.fresh
     }
 }
