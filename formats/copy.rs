@@ -10,7 +10,7 @@ use crate::base::error::{Error, Result};
 use crate::base::model::extent::{Extent, Packed, Place};
 use crate::base::model::image::{Image, Reader};
 use crate::base::model::writer::{Piece, Slot, Writer};
-use crate::base::storage::{BLOCK, Buffer, is_zero};
+use crate::base::storage::{BLOCK, Buffer, Put, is_zero};
 use crate::plan::{PORTION, Plan, Portion};
 use crate::pool::{Crew, Unwatched, Watch, default_threads};
 
@@ -361,16 +361,15 @@ impl<'a> Job<'a> {
     /// Writes bytes, but for the runs of zeros in them where the file has zeros already.
     fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let target = self.writer.target();
-        let fail = |error| Error::io("cannot write", error).at(offset);
         if self.options.sparse == 0 || !target.is_fresh() || !self.writer.leaves_holes() {
-            target.write_at(offset, bytes).map_err(fail)?;
+            target.put(offset, bytes)?;
             self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             return Ok(());
         }
         let hole = usize::try_from(self.options.sparse).unwrap_or(usize::MAX);
         for range in data_runs(bytes, hole) {
             let at = offset + range.start as u64;
-            target.write_at(at, &bytes[range.clone()]).map_err(fail)?;
+            target.put(at, &bytes[range.clone()])?;
             self.written.fetch_add(range.len() as u64, Ordering::Relaxed);
         }
         Ok(())

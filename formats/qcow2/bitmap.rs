@@ -1,7 +1,6 @@
 //! Persistent bitmaps: which parts of the disk have been written since some moment.
 
-use super::inspect::Extension;
-use super::layout::{Geometry, MAX_BITMAPS};
+use super::layout::{Extension, Geometry, MAX_BITMAPS};
 use crate::base::error::{Error, Result};
 use crate::base::model::facts::Value;
 use crate::base::storage::{Span, Window};

@@ -4,7 +4,7 @@ use super::bitmap;
 use super::layout::{
     BITMAPS, COMPRESSION_TYPE, CORRUPT, DATA_FILE, DATA_FILE_RAW, DIRTY, EXTENDED_L2,
     EXTENSION_BACKING_FORMAT, EXTENSION_BITMAPS, EXTENSION_DATA_FILE, EXTENSION_END,
-    EXTENSION_FEATURE_NAMES, FULL_LENGTH, Geometry, Header, LAZY_REFCOUNTS, MAGIC,
+    EXTENSION_FEATURE_NAMES, Extension, FULL_LENGTH, Geometry, Header, LAZY_REFCOUNTS, MAGIC,
     MAX_BACKING_NAME, MAX_L1, MAX_REFCOUNT_TABLE, MAX_SNAPSHOTS, V2_LENGTH, V3_LENGTH,
 };
 use super::snapshot;
@@ -28,14 +28,6 @@ pub(super) struct Head {
     pub(super) data_file: Option<String>,
     pub(super) bitmaps: Option<bitmap::Directory>,
     pub(super) extensions: Vec<Extension>,
-}
-
-/// A header extension: where its data lie, so that a writer can keep what it does not know.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Extension {
-    pub(super) kind: u32,
-    pub(super) at: u64,
-    pub(super) len: u32,
 }
 
 /// Reads the first cluster. Everything in it that is used later is checked here.

@@ -129,6 +129,14 @@ impl Header {
     }
 }
 
+/// A header extension: where its data lie, so that a writer can keep what it does not know.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Extension {
+    pub(super) kind: u32,
+    pub(super) at: u64,
+    pub(super) len: u32,
+}
+
 /// How disk and file are cut into pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Geometry {

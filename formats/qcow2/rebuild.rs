@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use super::check::{Compared, compare};
 use super::layout::MAX_REFCOUNT_TABLE;
-use super::repair::{put, sync};
 use super::stored::Stored;
 use super::survey::{Report, Survey};
 use super::usage::Usage;
 use crate::base::error::Result;
 use crate::base::limits::Limits;
 use crate::base::model::finding::Severity;
-use crate::base::storage::Storage;
+use crate::base::storage::{Put, Storage};
 
 /// Where the new structures lie, in one run of clusters: blocks, then the table.
 struct Layout {
@@ -77,13 +76,13 @@ pub(super) fn rebuild(
         let at = usize::try_from(index * 8).expect("inside the table");
         entries[at..at + 8].copy_from_slice(&(number * cluster).to_be_bytes());
     }
-    put(&**storage, table, &entries)?;
-    sync(&**storage)?;
+    storage.put(table, &entries)?;
+    storage.settle()?;
     let mut pointer = table.to_be_bytes().to_vec();
     let clusters = u32::try_from(layout.table).expect("8 MiB at most");
     pointer.extend(clusters.to_be_bytes());
-    put(&**storage, 48, &pointer)?;
-    sync(&**storage)?;
+    storage.put(48, &pointer)?;
+    storage.settle()?;
     tell(old, table, report)
 }
 
@@ -136,7 +135,7 @@ fn write_blocks(
         for number in new.start.max(covers.start)..new.end.min(covers.end) {
             set(number, 1);
         }
-        put(&**storage, place * cluster, &bytes)?;
+        storage.put(place * cluster, &bytes)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::layout::Counts;
 use crate::base::error::{Error, Result};
-use crate::base::storage::Target;
+use crate::base::storage::{Put, Target};
 
 /// Gives out clusters, one behind the other, and counts their users. Memory does not grow with
 /// the file: refcount blocks are written as soon as the file has left them behind.
@@ -95,18 +95,13 @@ impl Allocator {
         self.next += 1;
         self.add(offset >> self.cluster_bits)?;
         let Some(block) = self.open.remove(&index) else { return Ok(()) };
-        self.put(offset, &block)?;
+        self.target.put(offset, &block)?;
         let index = usize::try_from(index).map_err(|_| Error::limit("too many refcount blocks"))?;
         if self.table.len() <= index {
             self.table.resize(index + 1, 0);
         }
         self.table[index] = offset;
         Ok(())
-    }
-
-    fn put(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        let fail = |error| Error::io("cannot write", error).at(offset);
-        self.target.write_at(offset, bytes).map_err(fail)
     }
 
     /// Writes all that is left, and the table: its offset and its clusters.
@@ -134,7 +129,7 @@ impl Allocator {
         }
         let mut offset = first_block << self.cluster_bits;
         for (index, block) in std::mem::take(&mut self.open) {
-            self.put(offset, &block)?;
+            self.target.put(offset, &block)?;
             let index =
                 usize::try_from(index).map_err(|_| Error::limit("too many refcount blocks"))?;
             if self.table.len() <= index {
@@ -147,7 +142,7 @@ impl Allocator {
         let mut bytes: Vec<u8> = self.table.iter().flat_map(|entry| entry.to_be_bytes()).collect();
         let room = clusters << self.cluster_bits;
         bytes.resize(usize::try_from(room).map_err(|_| Error::limit("too large a table"))?, 0);
-        self.put(at, &bytes)?;
+        self.target.put(at, &bytes)?;
         Ok((at, clusters))
     }
 }

@@ -13,10 +13,10 @@ use super::layout::{
 use super::rebuild;
 use super::stored::{Block, Stored, each_piece, each_word};
 use super::survey::{Report, Survey};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::limits::Limits;
 use crate::base::model::finding::{Finding, Repair, Severity, Tally};
-use crate::base::storage::{Be64, Pages, Source, Storage, Target, Word};
+use crate::base::storage::{Be64, Pages, Put, Source, Storage, Word};
 
 /// Mends an image: lost room only, or all that can be mended. Each finding says whether it was
 /// mended; the tally counts these, and what stands afterwards.
@@ -65,21 +65,13 @@ fn fresh_pages(storage: &Arc<dyn Storage>) -> Pages {
     Pages::new(source)
 }
 
-pub(super) fn put(storage: &dyn Storage, offset: u64, bytes: &[u8]) -> Result<()> {
-    storage.write_at(offset, bytes).map_err(|error| Error::io("cannot write", error).at(offset))
-}
-
-pub(super) fn sync(storage: &dyn Storage) -> Result<()> {
-    Target::sync(storage).map_err(|error| Error::io("cannot bring it to storage", error))
-}
-
 /// Whoever changes an image clears the autoclear features that they do not know.
 fn forget_unknown_features(storage: &Arc<dyn Storage>, head: &Head) -> Result<()> {
     let autoclear = head.header.autoclear;
     let known = autoclear & (BITMAPS | DATA_FILE_RAW);
     if autoclear != known {
-        put(&**storage, 88, &known.to_be_bytes())?;
-        sync(&**storage)?;
+        storage.put(88, &known.to_be_bytes())?;
+        storage.settle()?;
     }
     Ok(())
 }
@@ -99,14 +91,14 @@ fn finish(
     let marks = head.header.incompatible & (DIRTY | CORRUPT);
     if sound && marks != 0 {
         // The refcounts are in storage before the header says that they can be trusted.
-        sync(&**storage)?;
-        put(&**storage, 72, &(head.header.incompatible & !marks).to_be_bytes())?;
+        storage.settle()?;
+        storage.put(72, &(head.header.incompatible & !marks).to_be_bytes())?;
     }
     if marks & CORRUPT != 0 {
         let severity = Severity::Corruption;
         if sound { report.fixed(severity, 72, MARKED) } else { report.corruption(72, MARKED) }
     }
-    sync(&**storage)?;
+    storage.settle()?;
     let mut tally = report.tally;
     tally.corruptions_fixed += fixed.corruptions_fixed;
     tally.leaks_fixed += fixed.leaks_fixed;
@@ -160,7 +152,7 @@ impl Editor<'_> {
 
     fn flush(&mut self) -> Result<()> {
         match self.block.take() {
-            Some((block, bytes)) => put(&**self.storage, block.offset(), &bytes),
+            Some((block, bytes)) => self.storage.put(block.offset(), &bytes),
             None => Ok(()),
         }
     }
@@ -205,7 +197,7 @@ fn in_place(
     })?;
     done?;
     editor.flush()?;
-    sync(&**storage)
+    storage.settle()
 }
 
 /// Makes the copied flags of the L1 table in use, and of its L2 tables, what the refcounts say.
@@ -231,18 +223,18 @@ fn flags(storage: &Arc<dyn Storage>, limits: &Limits, report: &mut Report) -> Re
     let (l1, entries) = (head.header.l1_offset, u64::from(head.header.l1_size));
     let clusters = survey.usage.touched(l1, (entries * 8).max(1)).unwrap_or(0..0);
     if clusters.into_iter().any(|cluster| survey.usage.overlaps(cluster)) {
-        return sync(&**storage);
+        return storage.settle();
     }
     each_word(&pages, l1, entries, |_, at, word| {
         let right = right_flag(&survey, word, false);
         if right != word {
-            put(&**storage, at, &right.to_be_bytes())?;
+            storage.put(at, &right.to_be_bytes())?;
             let what = format!("L1 entry {word:#x} had a wrong copied flag");
             report.fixed(Severity::Corruption, at, what);
         }
         Ok(())
     })?;
-    sync(&**storage)
+    storage.settle()
 }
 
 /// The entry with the copied flag that it should have, where that is known for sure.
@@ -285,7 +277,7 @@ fn release_misplaced(
             Some((word & !(OFFSET | COPIED), geometry.extended.then_some(bitmap)))
         })?;
     }
-    sync(&**storage)
+    storage.settle()
 }
 
 /// Changes entries of an L2 table: `edit` gets offset, entry and subclusters, and gives what is
@@ -315,5 +307,5 @@ fn edit_table(
             entry[8..].copy_from_slice(&bitmap.to_be_bytes());
         }
     }
-    if changed { put(&**storage, offset, &table) } else { Ok(()) }
+    if changed { storage.put(offset, &table) } else { Ok(()) }
 }

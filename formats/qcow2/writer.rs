@@ -20,7 +20,7 @@ use crate::base::codec::{Codec, Packing};
 use crate::base::error::{Error, Result};
 use crate::base::model::create::Create;
 use crate::base::model::writer::{Piece, Slot, Writer};
-use crate::base::storage::{Span, Target};
+use crate::base::storage::{Put, Span, Target};
 
 struct Qcow2 {
     plan: Plan,
@@ -83,7 +83,7 @@ impl Qcow2 {
         if !this.image.is_fresh() {
             // The header of an older image must not vouch for what is written from now on.
             let size = usize::try_from(this.cluster()).expect("2 MiB at most");
-            put(&*this.image, 0, &vec![0; size])?;
+            this.image.put(0, &vec![0; size])?;
         }
         Ok(this)
     }
@@ -189,7 +189,7 @@ impl Qcow2 {
         while done < slot.len {
             let len = (slot.len - done).min(1 << 20);
             let bytes = &zeros[..usize::try_from(len).expect("a MiB at most")];
-            put(&*self.data, slot.offset + done, bytes)?;
+            self.data.put(slot.offset + done, bytes)?;
             done += len;
         }
         Ok(())
@@ -213,7 +213,7 @@ impl Qcow2 {
         let Some((index, bytes)) = state.table.take() else { return Ok(None) };
         let keep = state.packed.map(|at| at >> self.plan.geometry.cluster_bits);
         let offset = state.clusters.take(1, keep)?;
-        put(&*self.image, offset, &bytes)?;
+        self.image.put(offset, &bytes)?;
         state.l1[usize::try_from(index).expect("an index of the L1 table")] = COPIED | offset;
         Ok(Some(bytes))
     }
@@ -228,10 +228,6 @@ impl Qcow2 {
             table[at + 8..at + 16].copy_from_slice(&bitmap.to_be_bytes());
         }
     }
-}
-
-fn put(target: &dyn Target, offset: u64, bytes: &[u8]) -> Result<()> {
-    target.write_at(offset, bytes).map_err(|error| Error::io("cannot write", error).at(offset))
 }
 
 fn header(plan: &Plan, size: u64, l1_offset: u64) -> Header {
@@ -347,14 +343,14 @@ impl Writer for Qcow2 {
         let mut bytes = header.to_bytes();
         bytes.extend(&self.first_cluster);
         let (magic, rest) = bytes.split_at(MAGIC.len());
-        put(&*self.image, magic.len() as u64, rest)?;
+        self.image.put(magic.len() as u64, rest)?;
         self.image.set_len(state.clusters.end()).map_err(fail)?;
         if self.plan.geometry.data_file {
             self.data.sync().map_err(fail)?;
         }
         self.image.sync().map_err(fail)?;
         // By itself, for a header torn in the middle could pass for a whole one.
-        put(&*self.image, 0, magic)?;
+        self.image.put(0, magic)?;
         self.image.sync().map_err(fail)
     }
 }
@@ -364,7 +360,7 @@ impl Qcow2 {
         for (index, part) in state.l1.chunks(8192).enumerate() {
             if !self.image.is_fresh() || part.iter().any(|entry| *entry != 0) {
                 let bytes: Vec<u8> = part.iter().flat_map(|entry| entry.to_be_bytes()).collect();
-                put(&*self.image, state.l1_offset + (index * 8192 * 8) as u64, &bytes)?;
+                self.image.put(state.l1_offset + (index * 8192 * 8) as u64, &bytes)?;
             }
         }
         Ok(())

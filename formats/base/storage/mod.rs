@@ -14,6 +14,8 @@ mod window;
 
 use std::io;
 
+use crate::base::error::{Error, Result};
+
 pub use buffer::Buffer;
 pub(crate) use buffer::{BLOCK, is_zero};
 pub use faulty::Faulty;
@@ -114,6 +116,20 @@ pub trait Target: Send + Sync {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
+
+/// Writing, with a failure that says where.
+pub(crate) trait Put: Target {
+    /// Writes all of `bytes` at `offset`.
+    fn put(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.write_at(offset, bytes).map_err(|error| Error::io("cannot write", error).at(offset))
+    }
+
+    /// Returns when all that was written is in storage.
+    fn settle(&self) -> Result<()> {
+        self.sync().map_err(|error| Error::io("cannot bring it to storage", error))
+    }
+}
+impl<T: Target + ?Sized> Put for T {}
 
 /// A file that is changed in place.
 pub trait Storage: Source + Target {}
