@@ -38,7 +38,13 @@ pub(super) fn open(links: Links, limits: &Limits) -> Result<Box<dyn Image>> {
         (l1, l1_size, size) = (found.l1_offset, found.l1_size, found.facts.disk_size);
     }
     check_l1(&head, l1, l1_size, size)?;
-    Span::new(l1, u64::from(l1_size) * 8)?.within(links.source.len(), "the L1 table")?;
+    let total = links.source.len();
+    Span::new(l1, u64::from(l1_size) * 8)?.within(total, "the L1 table")?;
+    // Not needed to read the disk; but where it is missing the file was cut, and what else is
+    // missing shows only when it is read.
+    let clusters = u64::from(header.refcount_table_clusters);
+    let refcounts = Span::new(header.refcount_table_offset, clusters * head.geometry.cluster())?;
+    refcounts.within(total, "the refcount table")?;
     let missing = if head.backing.is_some() { Place::Backing } else { Place::Hole };
     let mut files = vec![links.source.clone()];
     files.extend(links.data_file);

@@ -229,6 +229,29 @@ fn an_output_that_is_its_own_backing_file_is_refused() {
     assert_eq!(code(path, &["compare", "disk.raw", "base.qcow2"]), 0);
 }
 
+// qemu-img fills up what a cut image lacks with zeros, and says that all is well.
+#[test]
+fn an_image_that_was_cut_is_an_error_and_leaves_no_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/example.qcow2");
+    assert_eq!(code(path, &["convert", example, "disk.raw"]), 0);
+    for options in ["", "-c", "-cocompression_type=zstd", "-opreallocation=metadata"] {
+        let words = ["convert", options, "disk.raw", "whole.qcow2"];
+        let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).collect();
+        assert_eq!(code(path, &words), 0, "{words:?}");
+        let whole = fs::read(path.join("whole.qcow2")).unwrap();
+        for per_mille in [0, 1, 10, 100, 300, 600, 900, 990, 999] {
+            let cut = &whole[..whole.len() * per_mille / 1000];
+            fs::write(path.join("cut.qcow2"), cut).unwrap();
+            let told = run(path, &["convert", "-f", "qcow2", "-O", "raw", "cut.qcow2", "out.raw"]);
+            let error = String::from_utf8(told.stderr).unwrap();
+            assert_eq!(told.status.code(), Some(3), "{words:?} at {per_mille}: {error}");
+            assert!(!path.join("out.raw").exists());
+        }
+    }
+}
+
 #[test]
 fn progress_on_a_pipe_is_a_line_every_ten_per_cent() {
     let folder = tempfile::tempdir().unwrap();
