@@ -1,9 +1,15 @@
 //! Which stretches must be copied, and in which portions.
 
+use std::sync::Arc;
+
 use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
 use crate::base::model::extent::{Extent, Place};
 use crate::base::model::image::{Image, Walk};
+use crate::base::storage::Source;
+
+/// Holes in smaller extents than this are not worth a question.
+const SMALLEST_HOLE: u64 = 64 << 10;
 
 /// Bytes of disk that one worker takes at a time; more if a unit is larger.
 pub(crate) const PORTION: u64 = 1 << 20;
@@ -68,27 +74,63 @@ pub(crate) struct Portion {
 /// Goes over the map of a disk, and stops wherever it is told to.
 pub(crate) struct Cursor<'a> {
     walk: Walk<'a>,
-    rest: Option<Extent>,
+    files: &'a [Arc<dyn Source>],
+    /// Whether this file has holes in it.
+    holes: Vec<bool>,
+    /// What comes next.
+    next: Option<Extent>,
+    /// What comes behind it, not yet looked at.
+    behind: Option<Extent>,
 }
 
 impl<'a> Cursor<'a> {
     /// At the beginning of a disk.
     pub(crate) fn new(image: &'a dyn Image) -> Cursor<'a> {
-        Cursor { walk: image.walk(0, image.disk_size()), rest: None }
+        let (walk, files) = (image.walk(0, image.disk_size()), image.files());
+        let holes = |file: &Arc<dyn Source>| {
+            file.stored().is_some_and(|stored| stored.saturating_add(1 << 20) < file.len())
+        };
+        let holes = files.iter().map(holes).collect();
+        Cursor { walk, files, holes, next: None, behind: None }
     }
 
     /// The extent that comes next, as far as it reaches; `None` at the end of the disk.
     pub(crate) fn peek(&mut self) -> Result<Option<Extent>> {
-        if self.rest.is_none() {
-            self.rest = self.walk.next().transpose()?;
+        if self.next.is_none() {
+            let next = match self.behind.take() {
+                Some(behind) => Some(behind),
+                None => self.walk.next().transpose()?,
+            };
+            self.next = next.map(|extent| self.look_into(extent)).transpose()?;
         }
-        Ok(self.rest)
+        Ok(self.next)
+    }
+
+    /// The front of an extent: zeros where its file has a hole, as the files of preallocated
+    /// images do. What is behind is left for later.
+    fn look_into(&mut self, extent: Extent) -> Result<Extent> {
+        let Place::Data { file, offset } = extent.place else { return Ok(extent) };
+        if !self.holes[file] || extent.len < SMALLEST_HOLE || offset >= self.files[file].len() {
+            return Ok(extent);
+        }
+        let fail = |error| Error::io("cannot ask what is allocated", error).at(offset);
+        let found = self.files[file].allocated(offset).map_err(fail)?;
+        let end = extent.start + found.end.saturating_sub(offset).max(1);
+        let mut front = extent;
+        if end < extent.end() {
+            front = extent.clip(extent.start, end);
+            self.behind = Some(extent.clip(end, u64::MAX));
+        }
+        if !found.data {
+            front.place = Place::Zero { offset: Some(offset) };
+        }
+        Ok(front)
     }
 
     /// Adds what lies before `end` to a list.
     pub(crate) fn take_until(&mut self, end: u64, out: &mut Vec<Extent>) -> Result<()> {
         while let Some(extent) = self.peek()?.filter(|extent| extent.start < end) {
-            self.rest = (extent.end() > end).then(|| extent.clip(end, u64::MAX));
+            self.next = (extent.end() > end).then(|| extent.clip(end, u64::MAX));
             out.push(extent.clip(0, end));
         }
         Ok(())

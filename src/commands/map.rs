@@ -26,7 +26,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "OFFSET", default_value = "0", value_parser = size)]
     start_offset: u64,
     /// How far to go
-    #[arg(short, long, value_name = "LEN", value_parser = size)]
+    #[arg(short = 'l', long, value_name = "LEN", value_parser = size)]
     max_length: Option<u64>,
     /// How the result is told
     #[arg(long, value_enum, value_name = "KIND", default_value_t)]
