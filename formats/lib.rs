@@ -62,7 +62,9 @@ pub use base::model::create::{Create, OptionHelp, Options, parse_size};
 pub use base::model::extent::{Extent, Packed, Place};
 pub use base::model::facts::{Detail, Facts, Hazard, HazardKind, Snapshot, Value};
 pub use base::model::finding::{Finding, Repair, Severity, Tally};
-pub use base::model::format::{CheckFn, CreateFn, Format, Links, MeasureFn, RepairFn, Usage};
+pub use base::model::format::{
+    CheckFn, CreateFn, Format, LikenessFn, Links, MeasureFn, RepairFn, Usage,
+};
 pub use base::model::image::{Image, Joined, Reader, Stack, Walk};
 pub use base::model::reference::{Reference, Role};
 pub use base::model::writer::{Measure, Piece, Slot, Writer};

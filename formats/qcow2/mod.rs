@@ -39,6 +39,7 @@ pub(crate) static FORMAT: Format = Format {
     inspect: inspect::inspect,
     open: reader::open,
     create: Some(writer::create),
+    likeness: Some(options::likeness),
     measure: Some(options::measure),
     check: Some(check::check),
     repair: Some(repair::repair),

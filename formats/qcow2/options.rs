@@ -1,11 +1,14 @@
 //! What a new image may be told, and how much room it takes.
 
-use super::layout::{Geometry, MAX_L1};
+use super::layout::{Geometry, LAZY_REFCOUNTS, MAX_L1};
+use super::{inspect, snapshot};
 use crate::base::codec::{Codec, Packing};
 use crate::base::error::{Error, Result};
-use crate::base::model::create::{Create, OptionHelp};
+use crate::base::limits::Limits;
+use crate::base::model::create::{Create, OptionHelp, Options};
 use crate::base::model::format::Usage;
 use crate::base::model::writer::Measure;
+use crate::base::storage::Window;
 
 pub(super) const OPTIONS: &[OptionHelp] = &[
     OptionHelp {
@@ -197,6 +200,36 @@ fn packing(create: &Create, codec: Codec) -> Result<Option<Packing>> {
         }
     };
     Ok(create.compress.then_some(Packing { codec, level, window_bits }))
+}
+
+/// The settings that an image was made with.
+pub(super) fn likeness(window: &dyn Window, limits: &Limits) -> Result<Create> {
+    let head = inspect::head(window)?;
+    let kept = [
+        (!snapshot::read(window, &head.header, limits)?.is_empty(), "snapshots"),
+        (head.bitmaps.is_some_and(|directory| directory.count > 0), "bitmaps"),
+        (head.geometry.data_file, "a data file"),
+        (head.header.crypt_method != 0, "encrypted content"),
+    ];
+    if let Some((_, what)) = kept.iter().find(|(has, _)| *has) {
+        return Err(Error::refused(format!("it has {what}, which a new image would not have")));
+    }
+    let mut options = Options::default();
+    let flag = |set: bool| if set { "on" } else { "off" };
+    options.set("compat", if head.header.version == 2 { "v2" } else { "v3" });
+    options.set("cluster_size", head.geometry.cluster().to_string());
+    options.set("refcount_bits", (1_u32 << head.header.refcount_order).to_string());
+    options.set("compression_type", head.geometry.codec.name());
+    options.set("extended_l2", flag(head.geometry.extended));
+    options.set("lazy_refcounts", flag(head.header.compatible & LAZY_REFCOUNTS != 0));
+    let backing = match (head.backing, head.backing_format) {
+        (None, _) => None,
+        (Some(name), Some(format)) => Some((name, format)),
+        (Some(_), None) => {
+            return Err(Error::refused("it does not say of which format its backing file is"));
+        }
+    };
+    Ok(Create { size: head.header.size, backing, options, ..Create::default() })
 }
 
 /// The room that our writer takes for these stretches, were none of them to shrink.

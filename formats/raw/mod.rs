@@ -24,6 +24,7 @@ pub(crate) static FORMAT: Format = Format {
     inspect: inspect::inspect,
     open: reader::open,
     create: Some(writer::create),
+    likeness: None,
     measure: Some(writer::measure),
     check: None,
     repair: None,

@@ -57,7 +57,8 @@ pub(crate) struct Args {
     #[arg(short = 'm', long = "threads", value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
-    /// Write into an output that is there, instead of replacing it
+    /// Write over an output that is there: a raw file or device in place, another image with the
+    /// settings that it has
     #[arg(short, long)]
     no_create: bool,
     /// With -n: the output is known to read as zeros
@@ -165,6 +166,9 @@ impl Job<'_> {
             data_file: None,
             options,
         };
+        if self.args.no_create && self.format.name != "raw" {
+            create = self.like_the_one_there(&create)?;
+        }
         let output = self.make_output()?;
         let data = self.make_data_file(&mut create)?;
         let target: Arc<dyn Target> = output.target();
@@ -196,13 +200,8 @@ impl Job<'_> {
     }
 
     fn make_output(&self) -> Result<Output> {
-        if !self.args.no_create {
+        if !self.args.no_create || self.format.name != "raw" {
             return Output::create(self.output, self.args.cache);
-        }
-        if self.format.name != "raw" {
-            let name = self.format.name;
-            let what = format!("-n keeps a raw file or device; a {name} image is always made anew");
-            return Err(Error::invalid(what));
         }
         let output = Output::in_place(self.output, self.args.cache, self.args.target_is_zero)?;
         let (there, wanted) = (Source::len(&*output.target()), self.disk.disk_size());
@@ -211,6 +210,27 @@ impl Job<'_> {
             return Err(Error::invalid(what).path(self.output));
         }
         Ok(output)
+    }
+
+    /// With -n an image that is not raw is made anew, with the settings of the one that is there.
+    fn like_the_one_there(&self, asked: &Create) -> Result<Create> {
+        if asked.options != Options::default() || asked.backing.is_some() {
+            return Err(Error::invalid(
+                "with -n the settings are those of the image that is there",
+            ));
+        }
+        let (name, path) = (self.format.name, self.output);
+        let there = policy::named(path, Some(name), &self.args.opening, Caching::Writeback)?;
+        let likeness = self.format.likeness.ok_or_else(|| {
+            Error::unsupported(format!("-n does not keep the settings of {name} images"))
+        })?;
+        let like = likeness(&*there.source, &self.args.opening.limits())
+            .map_err(|error| error.format(name).path(path))?;
+        if like.size != asked.size {
+            let what = format!("the image has {} bytes, and the disk {}", like.size, asked.size);
+            return Err(Error::invalid(what).path(path));
+        }
+        Ok(Create { compress: asked.compress, ..like })
     }
 
     fn make_data_file(&self, create: &mut Create) -> Result<Option<Output>> {

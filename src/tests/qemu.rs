@@ -66,7 +66,7 @@ fn assert_contains(more: &Value, less: &Value, at: &str) {
 fn images(folder: &Path) -> Vec<&'static str> {
     let mut disk = vec![0_u8; 5 << 20];
     for (index, byte) in disk.iter_mut().enumerate().filter(|(index, _)| index >> 17 & 3 == 1) {
-        *byte = (index % 251) as u8;
+        *byte = u8::try_from(index % 251).unwrap();
     }
     std::fs::write(folder.join("disk.raw"), disk).unwrap();
     let convert: &[(&str, &[&str])] = &[

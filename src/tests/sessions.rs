@@ -229,6 +229,25 @@ fn an_output_that_is_its_own_backing_file_is_refused() {
     assert_eq!(code(path, &["compare", "disk.raw", "base.qcow2"]), 0);
 }
 
+#[test]
+fn n_keeps_the_settings_of_an_image_that_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::write(path.join("disk.raw"), noise(1 << 20)).unwrap();
+    let settings = "cluster_size=4k,refcount_bits=32,lazy_refcounts=on";
+    assert_eq!(code(path, &["create", "-f", "qcow2", "-o", settings, "disk.qcow2", "1M"]), 0);
+    let info = || run(path, &["info", "--output", "json", "disk.qcow2"]).stdout;
+    let specific = |json: Vec<u8>| -> serde_json::Value {
+        serde_json::from_slice::<serde_json::Value>(&json).unwrap()["format-specific"].take()
+    };
+    let before = specific(info());
+    assert_eq!(code(path, &["convert", "-n", "-O", "qcow2", "disk.raw", "disk.qcow2"]), 0);
+    assert_eq!(specific(info()), before);
+    assert_eq!(code(path, &["compare", "disk.raw", "disk.qcow2"]), 0);
+    assert_eq!(code(path, &["create", "-f", "qcow2", "small.qcow2", "512k"]), 0);
+    assert_eq!(code(path, &["convert", "-n", "-O", "qcow2", "disk.raw", "small.qcow2"]), 2);
+}
+
 // qemu-img fills up what a cut image lacks with zeros, and says that all is well.
 #[test]
 fn an_image_that_was_cut_is_an_error_and_leaves_no_output() {

@@ -27,6 +27,8 @@ pub type Usage<'a> = dyn FnMut(&mut dyn FnMut(u64, u64)) -> Result<()> + 'a;
 
 /// Makes a [`Writer`] for a new image.
 pub type CreateFn = fn(Arc<dyn Target>, &Create) -> Result<Box<dyn Writer>>;
+/// Tells how an image like this one is made.
+pub type LikenessFn = fn(&dyn Window, &Limits) -> Result<Create>;
 /// Tells how much room a new image takes. The last argument hands over the stretches of data.
 pub type MeasureFn = fn(&Create, &mut Usage) -> Result<Measure>;
 /// Looks for damage.
@@ -52,6 +54,9 @@ pub struct Format {
     pub open: fn(Links, &Limits) -> Result<Box<dyn Image>>,
     /// A new image.
     pub create: Option<CreateFn>,
+    /// The settings of an image, to make another one like it. `Refused` if it holds something
+    /// that another one would not: snapshots, bitmaps.
+    pub likeness: Option<LikenessFn>,
     /// The room that a new image takes.
     pub measure: Option<MeasureFn>,
     /// What is wrong with it.
