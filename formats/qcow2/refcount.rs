@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::layout::Counts;
+use super::layout::{Counts, MAX_REFCOUNT_TABLE};
 use crate::base::error::{Error, Result};
 use crate::base::storage::{Put, Target};
 
@@ -108,7 +108,7 @@ impl Allocator {
     pub(super) fn finish(&mut self) -> Result<(u64, u64)> {
         let per_block = self.per_block();
         let written = self.table.iter().filter(|offset| **offset != 0).count() as u64;
-        // The blocks and the table need clusters themselves, which need blocks: grow both until
+        // The blocks and the table need clusters themselves, which need blocks: both grow until
         // they agree.
         let (mut blocks, mut clusters) = (0, 1);
         loop {
@@ -117,10 +117,11 @@ impl Allocator {
             if need == (blocks, clusters) {
                 break;
             }
-            (blocks, clusters) = (blocks.max(need.0), clusters.max(need.1));
-            if (all * 8).div_ceil(self.cluster()) <= clusters && all - written <= blocks {
-                break;
-            }
+            (blocks, clusters) = need;
+        }
+        if clusters << self.cluster_bits > MAX_REFCOUNT_TABLE {
+            let what = "the image is too large for clusters and refcounts of these sizes";
+            return Err(Error::limit(what));
         }
         let first_block = self.next;
         self.next += blocks + clusters;
