@@ -290,7 +290,7 @@ fn bend(bytes: &mut Bytes, random: &mut Random) {
 fn what_we_write_is_clean_whatever_its_length() {
     let raw = formats::format("raw").unwrap();
     let limits = Limits::default();
-    for (sectors, bits) in (1..200).flat_map(|n| [(n, "64"), (n, "32"), (n, "1")]) {
+    for (sectors, bits) in (1..200_usize).flat_map(|n| [(n, "64"), (n, "32"), (n, "1")]) {
         for compress in [false, true] {
             let disk: Vec<u8> =
                 (0..sectors * 512).map(|at| (at / (1 + at / 512 % 9)) as u8).collect();
