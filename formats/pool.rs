@@ -42,6 +42,17 @@ struct Turn {
     waiting: usize,
 }
 
+/// Rings when a worker panics: the others would wait for its turn for ever.
+struct Bell<'a>(&'a Crew);
+
+impl Drop for Bell<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
+        }
+    }
+}
+
 impl Crew {
     /// Lets `threads` workers do `work` until each returns. The first failure stops all.
     pub(crate) fn run(threads: usize, work: impl Fn(&Crew) -> Result<()> + Sync) -> Result<()> {
@@ -51,17 +62,22 @@ impl Crew {
             turn: Mutex::new(Turn::default()),
             next: Condvar::new(),
         };
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.max(1))
-            .thread_name(|number| format!("disk-{number}"))
-            .build()
-            .map_err(|error| Error::io("cannot start threads", std::io::Error::other(error)))?;
-        pool.broadcast(|_| {
+        let work = || {
+            let _bell = Bell(&crew);
             if let Err(error) = work(&crew) {
                 crew.fail(error);
             }
-        });
-        drop(pool);
+        };
+        if threads <= 1 {
+            work();
+        } else {
+            // Scoped: when it returns, its threads are gone, too.
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .thread_name(|number| format!("disk-{number}"))
+                .build_scoped(rayon::ThreadBuilder::run, |pool| pool.broadcast(|_| work()))
+                .map_err(|error| Error::io("cannot start threads", std::io::Error::other(error)))?;
+        }
         match crew.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(error),
             None => Ok(()),
@@ -77,6 +93,10 @@ impl Crew {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.get_or_insert(error);
         drop(failure);
+        self.stop();
+    }
+
+    fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         // Under the lock, so that nobody is between looking at the flag and going to sleep.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,5 +124,23 @@ impl Crew {
             self.next.notify_all();
         }
         Ok(Some(done))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_panics_does_not_leave_the_others_waiting() {
+        let next = std::sync::atomic::AtomicU64::new(0);
+        let run = std::panic::AssertUnwindSafe(|| {
+            Crew::run(3, |crew| {
+                let number = next.fetch_add(1, Ordering::SeqCst);
+                assert!(number != 0, "on purpose");
+                crew.in_turn(number, || Ok(())).map(drop)
+            })
+        });
+        assert!(std::panic::catch_unwind(run).is_err());
     }
 }
