@@ -30,6 +30,12 @@ for target in $targets; do
     done
 done
 
+# What was found before is tried first: a refcount table over a refcount block, and a list of writes
+# at which zlib-rs 0.6 panics.
+printf '\012\000\221\377\377\266\062\276\377\156\266\266\377\377\377\006\012' > fuzz/corpus/write/found-1
+printf '\000\377\377\377\377\000\357\015\061\331\015\357\377\377\156\377\377\015\331\357\377\377\156\310\377' \
+    > fuzz/corpus/write/found-2
+
 fuzz() {
     status=0
     $fuzzer run -O -a "$1" -- -max_total_time="$seconds" -max_len=262144 \

@@ -137,6 +137,29 @@ mod tests {
     }
 
     #[test]
+    fn units_that_do_not_fit_do_not_disturb_the_next_ones() {
+        // Sequences that shrink, a little or not at all, in units of a sector.
+        let byte = |kind: usize, seed: usize, at: usize| match kind {
+            0 => (seed + (at * at >> 3)) as u8,
+            1 => (seed.wrapping_mul(at | 1) ^ at >> 7) as u8,
+            _ => (at / (1 + seed % 7)) as u8,
+        };
+        for packing in all() {
+            let (mut encoder, mut decoder) = (Encoder::default(), Decoder::default());
+            for round in 0..900_usize {
+                let (kind, seed) = (round % 3, round * 7);
+                let unit: Vec<u8> = (0..512).map(|at| byte(kind, seed, round * 512 + at)).collect();
+                let mut packed = Vec::new();
+                if encoder.encode(packing, &unit, &mut packed).expect("tries") {
+                    let mut out = vec![0; unit.len()];
+                    decoder.decode(packing.codec, &packed, &mut out).expect("unpacks");
+                    assert!(out == unit, "{packing:?}, round {round}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn frames_of_zstd_may_follow_each_other() {
         let packing = Packing { codec: Codec::Zstd, level: 3, window_bits: 15 };
         let (mut encoder, mut packed) = (Encoder::default(), Vec::new());
