@@ -140,10 +140,11 @@ mod tests {
     fn units_that_do_not_fit_do_not_disturb_the_next_ones() {
         // Sequences that shrink, a little or not at all, in units of a sector.
         let byte = |kind: usize, seed: usize, at: usize| match kind {
-            0 => (seed + (at * at >> 3)) as u8,
-            1 => (seed.wrapping_mul(at | 1) ^ at >> 7) as u8,
-            _ => (at / (1 + seed % 7)) as u8,
+            0 => seed + ((at * at) >> 3),
+            1 => seed.wrapping_mul(at | 1) ^ (at >> 7),
+            _ => at / (1 + seed % 7),
         };
+        let byte = |kind, seed, at| byte(kind, seed, at).to_le_bytes()[0];
         for packing in all() {
             let (mut encoder, mut decoder) = (Encoder::default(), Decoder::default());
             for round in 0..900_usize {
