@@ -168,28 +168,31 @@ fn conversion(setting: &Setting, Cell(name, words, input, ending): &Cell) {
         let words = [extra, *words].concat();
         command("qemu-img", &["convert"], &words, &input, &output)
     };
-    let (mut mine, mut size) = (Vec::new(), 0);
+    let (mut mine, mut sizes) = (Vec::new(), (0, 0));
     let mut variants: Vec<(&str, Vec<Run>)> =
         VARIANTS.iter().map(|(n, _)| (*n, Vec::new())).collect();
-    let mut their_size = 0;
-    for number in 0..=setting.runs {
-        let run = timed(ours(), &output);
-        if number == 0 {
-            same_content(&input, &output);
-        } else {
-            mine.push(run);
-        }
-        size = stored(&output);
-        for ((_, runs), (_, extra)) in variants.iter_mut().zip(VARIANTS) {
+    for round in 0..=setting.runs {
+        // Whoever comes first pays for memory that was given back before: the turns go round.
+        for turn in 0..=VARIANTS.len() {
+            let who = (turn + round) % (VARIANTS.len() + 1);
+            let Some((_, extra)) = VARIANTS.get(who) else {
+                let run = timed(ours(), &output);
+                sizes.0 = stored(&output);
+                match round {
+                    0 => same_content(&input, &output),
+                    _ => mine.push(run),
+                }
+                continue;
+            };
             let run = timed(theirs(extra), &output);
-            if number > 0 {
-                runs.push(run);
+            sizes.1 = stored(&output);
+            if round > 0 {
+                variants[who].1.push(run);
             }
-            their_size = stored(&output);
         }
     }
     let _ = std::fs::remove_file(&output);
-    report(name, &mine, &variants, Some((size, their_size)));
+    report(name, &mine, &variants, Some(sizes));
 }
 
 fn question(setting: &Setting, name: &str, words: &[&str]) {
