@@ -87,6 +87,8 @@ struct Bench {
     /// Units that were packed already, before they are put between the others.
     passed: Vec<u8>,
     units: Vec<Unit>,
+    /// The digest of each unit with data, where the writer wants to know.
+    digests: Vec<u32>,
     writes: Vec<Write>,
 }
 
@@ -111,7 +113,9 @@ struct Write {
 impl<'a> Job<'a> {
     fn new(image: &'a dyn Image, writer: &'a dyn Writer, options: &'a CopyOptions<'a>) -> Self {
         let unit = writer.unit();
-        let plain = writer.packing().is_none() && options.base.is_none();
+        // What goes by unseen has no digest.
+        let seen = writer.packing().is_some() || writer.is_identified();
+        let plain = !seen && options.base.is_none();
         let shares: Vec<bool> = image
             .files()
             .iter()
@@ -133,6 +137,7 @@ impl<'a> Job<'a> {
             packed: Vec::new(),
             passed: Vec::new(),
             units: Vec::new(),
+            digests: Vec::new(),
             writes: Vec::new(),
         };
         while !crew.is_stopped() && self.take(&mut bench.portion)? {
@@ -178,10 +183,21 @@ impl<'a> Job<'a> {
         bench.bytes.reserve(len);
         self.fetch(bench, len)?;
         self.sort(bench, len)?;
+        bench.digests.clear();
+        if self.writer.is_identified() {
+            let units = bench.bytes[..len].chunks(self.unit_len());
+            bench.digests.extend(units.map(crc32fast::hash));
+        }
         bench.writes.clear();
         let (start, number) = (bench.portion.start, bench.portion.number);
         let (units, writes, zeros) = (&bench.units, &mut bench.writes, bench.portion.zeros);
+        let digests = &bench.digests;
         let place = || {
+            for (index, digest) in digests.iter().enumerate() {
+                if matches!(units[index], Unit::Plain | Unit::Packed(_)) {
+                    self.writer.identify(start + index as u64 * self.unit, *digest);
+                }
+            }
             self.place(start, len, units, writes)?;
             self.reserve_zeros(start + len as u64, zeros)
         };
@@ -287,7 +303,9 @@ impl<'a> Job<'a> {
             // The last unit of a disk is packed whole, padded with zeros.
             let end = from + self.unit_len();
             bench.bytes[range.end..end].fill(0);
-            if self.writer.encode(&bench.bytes[from..end], &mut bench.encoder, &mut bench.packed)? {
+            let (bytes, encoder) = (&bench.bytes[from..end], &mut bench.encoder);
+            let start = bench.portion.start + from as u64;
+            if self.writer.encode(start, bytes, encoder, &mut bench.packed)? {
                 *unit = Unit::Packed(bench.packed.len() - before);
             }
         }

@@ -58,24 +58,24 @@ mod registry;
 pub use base::codec::{Codec, Decoder, Encoder, Packing};
 pub use base::error::{Error, Kind, Result};
 pub use base::limits::Limits;
-pub use base::model::create::{Create, OptionHelp, Options, parse_size};
+pub use base::model::create::{Beside, Create, OptionHelp, Options, parse_size};
 pub use base::model::extent::{Extent, Packed, Place};
 pub use base::model::facts::{Detail, Facts, Hazard, HazardKind, Snapshot, Value};
 pub use base::model::finding::{Finding, Repair, Severity, Tally};
 pub use base::model::format::{
-    CheckFn, CreateFn, Format, LikenessFn, Links, MeasureFn, RepairFn, Usage,
+    CheckFn, CreateFn, Format, LikenessFn, Links, MeasureFn, RepairFn, ResizeFn, Usage,
 };
 pub use base::model::image::{Image, Joined, Reader, Stack, Walk};
 pub use base::model::reference::{Reference, Role};
 pub use base::model::writer::{Measure, Piece, Slot, Writer};
 pub use base::storage::{
     Access, Allocated, Buffer, Caching, Faulty, ImageFile, Memory, Output, Slice, Source, Span,
-    Storage, Target, Window,
+    Storage, Stream, Target, Window,
 };
 pub use compare::{CompareOptions, Comparison, compare};
 pub use copy::{Copied, CopyOptions, copy};
 pub use ingest::{Ingest, Verdict};
-pub use open::{Beneath, Layer, OpenOptions, Refuse, Resolved, Resolver, chain, open};
+pub use open::{Beneath, Given, Layer, OpenOptions, Refuse, Resolved, Resolver, chain, links, open};
 pub use plan::Survey;
 pub use pool::{Unwatched, Watch, default_threads};
 pub use probe::{foreign, matches, probe};

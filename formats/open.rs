@@ -1,5 +1,6 @@
 //! From bytes to a disk, as far as the policy lets us.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
 use crate::base::model::facts::Facts;
+use crate::base::model::finding::{Finding, Severity};
 use crate::base::model::format::{Format, Links};
 use crate::base::model::image::{Image, Stack};
 use crate::base::model::reference::{Reference, Role};
@@ -34,12 +36,42 @@ pub struct Refuse;
 impl Resolver for Refuse {
     fn resolve(&self, reference: &Reference) -> Result<Resolved> {
         let Reference { role, name, .. } = reference;
+        if name.is_empty() {
+            return Err(unnamed(*role));
+        }
         Err(Error::refused(format!(
             "it refers to the {} '{}', which is not followed; --allow-refs allows files beside \
              it, --allow-refs=DIR files below DIR",
             role.name(),
             name.escape_debug()
         )))
+    }
+}
+
+/// An image that knows that there is another one, and not where.
+fn unnamed(role: Role) -> Error {
+    let hint = if role == Role::Backing { "; --parent FILE says it" } else { "" };
+    Error::refused(format!("it has a {} and does not say which{hint}", role.name()))
+}
+
+/// Files that the caller names as the images underneath, in their order; for any other name it
+/// asks the policy of the image that utters it.
+pub struct Given {
+    /// The images underneath, the next one first, each with the policy for the names in it.
+    pub parents: Vec<(Arc<dyn Source>, Arc<dyn Resolver>)>,
+    /// The policy for the names in this image.
+    pub policy: Arc<dyn Resolver>,
+}
+
+impl Resolver for Given {
+    fn resolve(&self, reference: &Reference) -> Result<Resolved> {
+        match self.parents.split_first() {
+            Some(((source, policy), rest)) if reference.role == Role::Backing => {
+                let below = Given { parents: rest.to_vec(), policy: policy.clone() };
+                Ok(Resolved { source: source.clone(), resolver: Arc::new(below) })
+            }
+            _ => self.policy.resolve(reference),
+        }
     }
 }
 
@@ -70,6 +102,9 @@ impl Beneath {
 impl Resolver for Beneath {
     fn resolve(&self, reference: &Reference) -> Result<Resolved> {
         let name = &reference.name;
+        if name.is_empty() {
+            return Err(unnamed(reference.role));
+        }
         let shown = name.escape_debug();
         let refuse = |why: &str| {
             let role = reference.role.name();
@@ -143,13 +178,16 @@ pub struct OpenOptions<'a> {
     pub snapshot: Option<String>,
     /// The format of its backing file, where the image does not say: it is never guessed.
     pub backing_format: Option<&'static Format>,
+    /// Whether an image is refused in which its check finds a corruption.
+    pub strict: bool,
 }
 
 impl<'a> OpenOptions<'a> {
     /// These formats within these limits, and no name followed.
     pub fn new(formats: &'a [&'static Format], limits: &'a Limits) -> OpenOptions<'a> {
         let resolver = Arc::new(Refuse);
-        OpenOptions { formats, resolver, limits, snapshot: None, backing_format: None }
+        let (snapshot, backing_format) = (None, None);
+        OpenOptions { formats, resolver, limits, snapshot, backing_format, strict: false }
     }
 }
 
@@ -161,6 +199,7 @@ pub struct Layer {
     pub facts: Facts,
     format: &'static Format,
     data_file: Option<Arc<dyn Source>>,
+    extents: Vec<Arc<dyn Source>>,
 }
 
 /// The disk in a file of this format, with everything underneath that the policy allows.
@@ -177,12 +216,45 @@ pub fn open(
     let mut images = Vec::new();
     for (depth, layer) in layers.into_iter().enumerate() {
         let snapshot = options.snapshot.clone().filter(|_| depth == 0);
-        let path = layer.source.name();
-        let links = Links { source: layer.source, data_file: layer.data_file, snapshot };
-        let image = (layer.format.open)(links, options.limits);
-        images.push(image.map_err(|e| e.format(layer.format.name).path(path))?);
+        let Layer { source, format, data_file, extents, .. } = layer;
+        let path = source.name();
+        let links = Links { source, data_file, extents, snapshot };
+        let sound = if options.strict { sound(format, &links, options.limits) } else { Ok(()) };
+        let image = sound.and_then(|()| (format.open)(links, options.limits));
+        images.push(image.map_err(|e| e.format(format.name).path(path))?);
     }
     Ok(if images.len() == 1 { images.remove(0) } else { Box::new(Stack::new(images)) })
+}
+
+/// `Refused` if the check of an image finds a corruption.
+fn sound(format: &Format, links: &Links, limits: &Limits) -> Result<()> {
+    let Some(check) = format.check else { return Ok(()) };
+    let mut first = None;
+    let mut find = |finding: Finding| {
+        if finding.severity != Severity::Leak && first.is_none() {
+            first = Some(finding);
+        }
+    };
+    check(links.clone(), limits, &mut find)?;
+    match first {
+        None => Ok(()),
+        Some(finding) => {
+            let what = format!("not sound, and only sound images are wanted: {}", finding.what);
+            Err(Error::refused(what).at(finding.at))
+        }
+    }
+}
+
+/// An image with the files that its own disk lies in, and without what lies underneath: what a
+/// check looks at. `Refused` for a name that the policy does not follow.
+pub fn links(
+    source: Arc<dyn Source>,
+    format: &'static Format,
+    options: &OpenOptions,
+) -> Result<Links> {
+    let facts = (format.inspect)(&*source, options.limits)?;
+    let extents = extents(&facts, &*options.resolver, options.limits)?;
+    Ok(Links { extents, ..Links::alone(source) })
 }
 
 /// An image and the images underneath, as far as the policy allows; the one on top first.
@@ -193,6 +265,7 @@ pub fn chain(
 ) -> Result<Vec<Layer>> {
     let mut layers: Vec<Layer> = Vec::new();
     let mut next = Some((source, format, options.resolver.clone()));
+    let mut expects = Vec::new();
     while let Some((source, format, resolver)) = next.take() {
         let path = source.name();
         if layers.len() == options.limits.max_chain {
@@ -204,11 +277,13 @@ pub fn chain(
             return Err(Error::refused("it is its own backing file, by way of itself").path(path));
         }
         let layer = look(source, format, &*resolver, options.limits)
+            .and_then(|layer| expected(&layer.facts, &expects).map(|()| layer))
             .map_err(|e| e.format(format.name).path(&path))?;
         let backing = layer.facts.references.iter().find(|r| r.role == Role::Backing).cloned();
         if let Some(backing) = backing {
             let below = underneath(&backing, &*resolver, options);
             next = Some(below.map_err(|e| e.format(format.name).path(&path))?);
+            expects = backing.expects;
         }
         layers.push(layer);
     }
@@ -232,7 +307,43 @@ fn look(
     let data_file = facts.references.iter().find(|r| r.role == Role::DataFile);
     let data_file = data_file.map(|reference| resolver.resolve(reference)).transpose()?;
     let data_file = data_file.map(|resolved| resolved.source);
-    Ok(Layer { source, facts, format, data_file })
+    let extents = extents(&facts, resolver, limits)?;
+    Ok(Layer { source, facts, format, data_file, extents })
+}
+
+/// The files that the disk of an image lies in, as the policy gives them; each is opened once.
+fn extents(
+    facts: &Facts,
+    resolver: &dyn Resolver,
+    limits: &Limits,
+) -> Result<Vec<Arc<dyn Source>>> {
+    let mut opened: HashMap<&str, Arc<dyn Source>> = HashMap::new();
+    let mut extents = Vec::new();
+    for reference in facts.references.iter().filter(|r| r.role == Role::Extent) {
+        if !opened.contains_key(&*reference.name) {
+            if opened.len() == limits.max_files {
+                let most = limits.max_files;
+                return Err(Error::limit(format!("its disk lies in more than {most} files")));
+            }
+            opened.insert(&reference.name, resolver.resolve(reference)?.source);
+        }
+        extents.push(opened[&*reference.name].clone());
+    }
+    Ok(extents)
+}
+
+/// `Refused` if an image is not the one that the image on top of it was made for.
+fn expected(facts: &Facts, expects: &[String]) -> Result<()> {
+    if expects.is_empty() || facts.identity.as_ref().is_some_and(|is| expects.contains(is)) {
+        return Ok(());
+    }
+    let is = facts.identity.as_deref().unwrap_or("unknown").escape_debug();
+    let wanted = expects.join(" or ");
+    let wanted = wanted.escape_debug();
+    Err(Error::refused(format!(
+        "it is not what the image on top of it was made for, or has been changed since: its \
+         identity is {is}, and {wanted} is wanted"
+    )))
 }
 
 type Below = (Arc<dyn Source>, &'static Format, Arc<dyn Resolver>);

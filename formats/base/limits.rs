@@ -14,6 +14,8 @@ pub struct Limits {
     pub max_table: u64,
     /// Entries of one list (snapshots, bitmaps, extensions).
     pub max_entries: u64,
+    /// Files that the disk of one image lies in.
+    pub max_files: usize,
     /// Images on top of each other, the first one included.
     pub max_chain: usize,
     /// Bytes that a conversion may hand on, holes not counted. `u64::MAX` for no bound.
@@ -30,6 +32,7 @@ impl Default for Limits {
             max_disk_size: 1 << 60,
             max_table: 64 << 20,
             max_entries: 65_536,
+            max_files: 512,
             max_chain: 16,
             max_output: u64::MAX,
             max_ratio: 1_000,

@@ -17,15 +17,16 @@ use super::usage::Usage;
 use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
 use crate::base::model::finding::{Finding, Severity, Tally};
-use crate::base::storage::{Pages, Source};
+use crate::base::model::format::Links;
+use crate::base::storage::Pages;
 
 /// Checks an image. Fails only if its header cannot be used, or past a limit.
 pub(super) fn check(
-    source: Arc<dyn Source>,
+    links: Links,
     limits: &Limits,
     found: &mut dyn FnMut(Finding),
 ) -> Result<Tally> {
-    tally(&Pages::new(source), limits, found).map_err(|error| error.format("qcow2"))
+    tally(&Pages::new(links.source), limits, found).map_err(|error| error.format("qcow2"))
 }
 
 fn tally(pages: &Pages, limits: &Limits, found: &mut dyn FnMut(Finding)) -> Result<Tally> {

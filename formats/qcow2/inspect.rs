@@ -248,12 +248,13 @@ pub(super) fn inspect(window: &dyn Window, limits: &Limits) -> Result<Facts> {
 fn references(head: &Head, facts: &mut Facts) {
     if let Some(name) = &head.backing {
         let format = head.backing_format.clone();
-        facts.references.push(Reference { role: Role::Backing, name: name.clone(), format });
+        let reference = Reference::new(Role::Backing, name.as_str());
+        facts.references.push(Reference { format, ..reference });
     }
     if head.geometry.data_file {
         let name = head.data_file.clone().unwrap_or_default();
         let format = Some("raw".into());
-        facts.references.push(Reference { role: Role::DataFile, name, format });
+        facts.references.push(Reference { format, ..Reference::new(Role::DataFile, name) });
     }
 }
 

@@ -28,6 +28,7 @@ mod survey;
 mod usage;
 mod writer;
 
+use crate::base::model::create::whole_sectors;
 use crate::base::model::format::Format;
 
 pub(crate) static FORMAT: Format = Format {
@@ -38,10 +39,13 @@ pub(crate) static FORMAT: Format = Format {
     probe: inspect::probe,
     inspect: inspect::inspect,
     open: reader::open,
+    padded: |size, _| whole_sectors(size),
     create: Some(writer::create),
+    appends: None,
     likeness: Some(options::likeness),
     measure: Some(options::measure),
     check: Some(check::check),
     repair: Some(repair::repair),
+    resize: None,
     options: options::OPTIONS,
 };

@@ -10,6 +10,7 @@
 
 mod inspect;
 mod reader;
+mod resize;
 mod writer;
 
 use crate::base::model::create::OptionHelp;
@@ -23,11 +24,14 @@ pub(crate) static FORMAT: Format = Format {
     probe: inspect::probe,
     inspect: inspect::inspect,
     open: reader::open,
+    padded: |size, _| Ok(size),
     create: Some(writer::create),
+    appends: None,
     likeness: None,
     measure: Some(writer::measure),
     check: None,
     repair: None,
+    resize: Some(resize::resize),
     options: OPTIONS,
 };
 

@@ -294,7 +294,7 @@ fn encrypted_content_is_never_read_as_if_it_were_plain() {
         assert!(facts.encrypted);
         assert_eq!(facts.hazards[0].kind, HazardKind::Encrypted);
         assert_eq!(image.read_kind(), Kind::Unsupported);
-        let links = formats::Links { source: image.source(), data_file: None, snapshot: None };
+        let links = formats::Links::alone(image.source());
         let opened = (qcow2().open)(links, &Limits::default());
         assert_eq!(opened.err().unwrap().kind(), Kind::Unsupported);
     }
@@ -642,7 +642,7 @@ fn look_at(format: &'static Format, file: &[u8]) {
     let _ = formats::probe(FORMATS, &*source);
     let _ = (format.inspect)(&*source, &limits);
     if let Some(check) = format.check {
-        let _ = check(source.clone(), &limits, &mut |_| {});
+        let _ = check(formats::Links::alone(source.clone()), &limits, &mut |_| {});
     }
     let Ok(disk) = open(source, format) else { return };
     for extent in disk.walk(0, disk.disk_size()).take(1000) {

@@ -15,12 +15,12 @@ fuzz_target!(|data: &[u8]| {
     let mut ignore = |_: Finding| {};
     for format in FORMATS.iter().filter(|_| data.len() <= MOST) {
         let Some(check) = format.check else { continue };
-        let before = check(Arc::new(Memory::new(data)), &limits, &mut ignore);
+        let before = check(Links::alone(Arc::new(Memory::new(data))), &limits, &mut ignore);
         let Some(repair) = format.repair else { continue };
         for what in [Repair::Leaks, Repair::All] {
             let storage: Arc<dyn Storage> = Arc::new(Memory::new(data));
             let mended = repair(storage.clone(), what, &limits, &mut ignore);
-            let after = check(storage, &limits, &mut ignore);
+            let after = check(Links::alone(storage), &limits, &mut ignore);
             if let (Ok(_), Ok(mended)) = (&before, &mended) {
                 let after = after.expect("a repair leaves an image that can be checked");
                 assert!(after.corruptions <= mended.corruptions, "{mended:?} then {after:?}");

@@ -78,7 +78,7 @@ fn write(format: &'static Format, create: &Create, disk: &[u8], writes: u64) {
             image.read(0, &mut bytes).expect("it was written");
             assert!(bytes == disk, "{} {:?}", format.name, create.options);
             if let Some(check) = format.check {
-                let tally = check(left, &Limits::default(), &mut |_| {}).expect("it can be checked");
+                let tally = check(Links::alone(left), &Limits::default(), &mut |_| {}).expect("it can be checked");
                 assert!(tally.is_clean(), "{} {:?} {tally:?}", format.name, create.options);
             }
         }

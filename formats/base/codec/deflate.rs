@@ -1,9 +1,9 @@
-//! Raw deflate: libdeflate for whole units, a streaming decoder for the odd ones.
+//! Deflate, raw or as zlib wraps it: libdeflate for whole units, a streaming decoder for the odd ones.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor};
 
-use super::Packing;
+use super::{Codec, Packing};
 use crate::base::error::{Error, Kind, Result};
 
 fn damaged(what: &'static str) -> Error {
@@ -14,20 +14,25 @@ fn damaged(what: &'static str) -> Error {
 pub(super) struct Decoder(Option<Decompressor>);
 
 impl Decoder {
-    pub(super) fn decode(&mut self, packed: &[u8], out: &mut [u8]) -> Result<()> {
+    /// With `wrapped` the stream has zlib's header and checksum.
+    pub(super) fn decode(&mut self, packed: &[u8], wrapped: bool, out: &mut [u8]) -> Result<()> {
         let whole = self.0.get_or_insert_with(Decompressor::new);
-        match whole.deflate_decompress(packed, out) {
+        let unpacked = match wrapped {
+            true => whole.zlib_decompress(packed, out),
+            false => whole.deflate_decompress(packed, out),
+        };
+        match unpacked {
             Ok(len) if len == out.len() => Ok(()),
             Ok(_) => Err(damaged("the deflate stream ends too early")),
             Err(DecompressionError::BadData) => Err(damaged("the deflate stream is damaged")),
             // The stream gives more than was asked for: take the front of it.
-            Err(DecompressionError::InsufficientSpace) => front(packed, out),
+            Err(DecompressionError::InsufficientSpace) => front(packed, wrapped, out),
         }
     }
 }
 
-fn front(packed: &[u8], out: &mut [u8]) -> Result<()> {
-    let mut stream = Decompress::new(false);
+fn front(packed: &[u8], wrapped: bool, out: &mut [u8]) -> Result<()> {
+    let mut stream = Decompress::new(wrapped);
     let status = stream.decompress(packed, out, FlushDecompress::Finish);
     match status {
         Ok(Status::Ok | Status::BufError | Status::StreamEnd)
@@ -53,8 +58,8 @@ impl Encoder {
         bytes: &[u8],
         out: &mut [u8],
     ) -> Result<Option<usize>> {
-        let Packing { level, window_bits, .. } = packing;
-        if window_bits < 15 {
+        let Packing { codec, level, window_bits } = packing;
+        if window_bits < 15 && codec == Codec::Deflate {
             return self.encode_windowed(level, window_bits, bytes, out);
         }
         if self.whole.as_ref().is_none_or(|(is, _)| *is != level) {
@@ -63,7 +68,10 @@ impl Encoder {
             self.whole = Some((level, Compressor::new(level_is)));
         }
         let (_, compressor) = self.whole.as_mut().expect("made above");
-        Ok(compressor.deflate_compress(bytes, out).ok())
+        Ok(match codec {
+            Codec::Zlib => compressor.zlib_compress(bytes, out).ok(),
+            Codec::Deflate | Codec::Zstd => compressor.deflate_compress(bytes, out).ok(),
+        })
     }
 
     fn encode_windowed(

@@ -3,13 +3,15 @@
 mod deflate;
 mod zstd;
 
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 
 /// How a unit of disk is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// A raw deflate stream (RFC 1951).
     Deflate,
+    /// A deflate stream with header and checksum (RFC 1950).
+    Zlib,
     /// Zstandard frames (RFC 8878).
     Zstd,
 }
@@ -18,7 +20,7 @@ impl Codec {
     /// Its name, as options spell it.
     pub fn name(self) -> &'static str {
         match self {
-            Codec::Deflate => "zlib",
+            Codec::Deflate | Codec::Zlib => "zlib",
             Codec::Zstd => "zstd",
         }
     }
@@ -47,7 +49,8 @@ impl Decoder {
     /// if the stream is damaged or gives less than `out` holds.
     pub fn decode(&mut self, codec: Codec, packed: &[u8], out: &mut [u8]) -> Result<()> {
         match codec {
-            Codec::Deflate => self.deflate.decode(packed, out),
+            Codec::Deflate => self.deflate.decode(packed, false, out),
+            Codec::Zlib => self.deflate.decode(packed, true, out),
             Codec::Zstd => self.zstd.decode(packed, out),
         }
     }
@@ -64,11 +67,36 @@ impl Encoder {
     /// Appends `bytes`, packed, to `out` if that takes less than `bytes` do; else leaves `out` as
     /// it is and says `false`. `Invalid` for a level that the codec does not have.
     pub fn encode(&mut self, packing: Packing, bytes: &[u8], out: &mut Vec<u8>) -> Result<bool> {
+        self.encode_into(packing, bytes, bytes.len().saturating_sub(1), out)
+    }
+
+    /// Appends `bytes`, packed, to `out`, even if that takes more than `bytes` do.
+    pub fn encode_anyway(
+        &mut self,
+        packing: Packing,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        // Both codecs fall back to storing bytes as they are, in blocks with short headers.
+        let room = bytes.len() + bytes.len() / 64 + 128;
+        match self.encode_into(packing, bytes, room, out)? {
+            true => Ok(()),
+            false => Err(Error::unsupported("a unit grows beyond measure when it is packed")),
+        }
+    }
+
+    fn encode_into(
+        &mut self,
+        packing: Packing,
+        bytes: &[u8],
+        room: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<bool> {
         let start = out.len();
-        out.resize(start + bytes.len().saturating_sub(1), 0);
+        out.resize(start + room, 0);
         let room = &mut out[start..];
         let packed = match packing.codec {
-            Codec::Deflate => self.deflate.encode(packing, bytes, room),
+            Codec::Deflate | Codec::Zlib => self.deflate.encode(packing, bytes, room),
             Codec::Zstd => self.zstd.encode(packing.level, bytes, room),
         };
         let len = packed.as_ref().ok().copied().flatten();
@@ -92,7 +120,8 @@ mod tests {
         });
         let zstd =
             [-5, 1, 3, 19].map(|level| Packing { codec: Codec::Zstd, level, window_bits: 15 });
-        deflate.chain(zstd)
+        let zlib = [1, 6].map(|level| Packing { codec: Codec::Zlib, level, window_bits: 15 });
+        deflate.chain(zlib).chain(zstd)
     }
 
     #[test]
@@ -133,6 +162,10 @@ mod tests {
             let mut out = vec![1, 2, 3];
             assert!(!Encoder::default().encode(packing, &noise[..64], &mut out).expect("tries"));
             assert_eq!(out, [1, 2, 3]);
+            Encoder::default().encode_anyway(packing, &noise, &mut out).expect("packs all the same");
+            let mut back = vec![0; noise.len()];
+            Decoder::default().decode(packing.codec, &out[3..], &mut back).expect("unpacks");
+            assert!(back == noise, "{packing:?}");
         }
     }
 

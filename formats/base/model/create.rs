@@ -16,13 +16,30 @@ pub struct Create {
     pub backing: Option<(String, String)>,
     /// Where the bytes of the disk go if not into the image.
     pub data_file: Option<Arc<dyn Target>>,
+    /// Where files of the image go that lie beside it.
+    pub beside: Option<Arc<dyn Beside>>,
     /// What the format alone knows.
     pub options: Options,
+}
+
+/// Makes the files that belong to a new image and lie beside it.
+pub trait Beside: Send + Sync {
+    /// What the image's own file is called, without a folder.
+    fn name(&self) -> &str;
+
+    /// A new file of this name in the same folder. It appears when the image does.
+    fn make(&self, name: &str) -> Result<Arc<dyn Target>>;
 }
 
 /// `key=value` settings of a format, as text until the format reads them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options(Vec<(String, String)>);
+
+/// The size of a new disk whose format counts it in sectors: up to the next multiple of 512.
+pub(crate) fn whole_sectors(size: u64) -> Result<u64> {
+    size.checked_next_multiple_of(512)
+        .ok_or_else(|| Error::invalid(format!("a disk of {size} bytes is too large")))
+}
 
 /// One setting that a format knows.
 #[derive(Debug)]
@@ -57,6 +74,11 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// All pairs, as they were given.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// The text of a key.

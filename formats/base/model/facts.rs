@@ -15,6 +15,8 @@ pub struct Facts {
     pub unit: Option<u64>,
     /// Names it utters.
     pub references: Vec<Reference>,
+    /// What images on top of it know it by, where they do.
+    pub identity: Option<String>,
     /// What a cautious host refuses.
     pub hazards: Vec<Hazard>,
     /// States of the disk that it keeps.
@@ -36,6 +38,7 @@ impl Facts {
             disk_size,
             unit: None,
             references: Vec::new(),
+            identity: None,
             hazards: Vec::new(),
             snapshots: Vec::new(),
             encrypted: false,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::create::{Create, OptionHelp};
+use super::create::{Create, OptionHelp, Options};
 use super::facts::Facts;
 use super::finding::{Finding, Repair, Tally};
 use super::image::Image;
@@ -18,8 +18,17 @@ pub struct Links {
     pub source: Arc<dyn Source>,
     /// The file with the bytes of the disk, if the image names one.
     pub data_file: Option<Arc<dyn Source>>,
+    /// The files that its disk is made of: one for every reference of that role, in their order.
+    pub extents: Vec<Arc<dyn Source>>,
     /// Which of its snapshots to read, by name or identifier, instead of the current state.
     pub snapshot: Option<String>,
+}
+
+impl Links {
+    /// An image with nothing beside it.
+    pub fn alone(source: Arc<dyn Source>) -> Links {
+        Links { source, data_file: None, extents: Vec::new(), snapshot: None }
+    }
 }
 
 /// Goes over a disk to be written: units in order of the disk, with whether they hold data.
@@ -32,9 +41,12 @@ pub type LikenessFn = fn(&dyn Window, &Limits) -> Result<Create>;
 /// Tells how much room a new image takes. The last argument hands over the stretches of data.
 pub type MeasureFn = fn(&Create, &mut Usage) -> Result<Measure>;
 /// Looks for damage.
-pub type CheckFn = fn(Arc<dyn Source>, &Limits, &mut dyn FnMut(Finding)) -> Result<Tally>;
+pub type CheckFn = fn(Links, &Limits, &mut dyn FnMut(Finding)) -> Result<Tally>;
 /// Looks for damage and mends it.
 pub type RepairFn = fn(Arc<dyn Storage>, Repair, &Limits, &mut dyn FnMut(Finding)) -> Result<Tally>;
+/// Makes the disk of an image larger or smaller, in place. What lies behind a new, smaller size is
+/// lost; whoever calls has made sure that it may be.
+pub type ResizeFn = fn(Arc<dyn Storage>, u64, &Limits) -> Result<()>;
 
 /// A format, as a sign on a door. What is `None` it cannot do.
 pub struct Format {
@@ -52,8 +64,14 @@ pub struct Format {
     pub inspect: fn(&dyn Window, &Limits) -> Result<Facts>,
     /// Its disk.
     pub open: fn(Links, &Limits) -> Result<Box<dyn Image>>,
+    /// The size of the disk that a new image gets: as asked, or as little more as the format forces
+    /// with these settings.
+    pub padded: fn(u64, &Options) -> Result<u64>,
     /// A new image.
     pub create: Option<CreateFn>,
+    /// Whether a new image with these settings is written from its front to its end only, so that
+    /// a pipe can take it.
+    pub appends: Option<fn(&Options) -> bool>,
     /// The settings of an image, to make another one like it. `Refused` if it holds something
     /// that another one would not: snapshots, bitmaps.
     pub likeness: Option<LikenessFn>,
@@ -63,6 +81,8 @@ pub struct Format {
     pub check: Option<CheckFn>,
     /// What is wrong with it, mended.
     pub repair: Option<RepairFn>,
+    /// Another size for its disk.
+    pub resize: Option<ResizeFn>,
     /// Its settings, documented once.
     pub options: &'static [OptionHelp],
 }

@@ -5,6 +5,7 @@ pub(crate) mod extent;
 pub(crate) mod facts;
 pub(crate) mod finding;
 pub(crate) mod format;
+pub(crate) mod identity;
 pub(crate) mod image;
 pub(crate) mod reference;
 pub(crate) mod writer;

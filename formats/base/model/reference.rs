@@ -7,6 +7,8 @@ pub enum Role {
     Backing,
     /// The file that has the bytes of the disk.
     DataFile,
+    /// A file that has a stretch of the disk.
+    Extent,
 }
 
 impl Role {
@@ -15,6 +17,7 @@ impl Role {
         match self {
             Role::Backing => "backing file",
             Role::DataFile => "data file",
+            Role::Extent => "extent",
         }
     }
 }
@@ -25,8 +28,19 @@ impl Role {
 pub struct Reference {
     /// What the thing is to the image.
     pub role: Role,
-    /// The name, as the image has it; may hold any character.
+    /// The name, as the image has it; may hold any character. Empty if the image knows that there
+    /// is such a thing, and not what it is called.
     pub name: String,
     /// The format that the image says it has.
     pub format: Option<String>,
+    /// What the thing must say that it is, as its [`identity`](crate::Facts::identity): one of
+    /// these. Empty if the image does not care.
+    pub expects: Vec<String>,
+}
+
+impl Reference {
+    /// A name without a format, of a thing of any identity.
+    pub fn new(role: Role, name: impl Into<String>) -> Reference {
+        Reference { role, name: name.into(), format: None, expects: Vec::new() }
+    }
 }

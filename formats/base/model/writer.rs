@@ -49,8 +49,16 @@ pub trait Writer: Send + Sync {
         false
     }
 
-    /// Packs a unit: appends to `out` and says `true`, or says that it does not shrink.
-    fn encode(&self, unit: &[u8], encoder: &mut Encoder, out: &mut Vec<u8>) -> Result<bool> {
+    /// Packs the unit that begins at `start` on the disk: appends to `out` and says `true`, or says
+    /// that it does not shrink.
+    fn encode(
+        &self,
+        start: u64,
+        unit: &[u8],
+        encoder: &mut Encoder,
+        out: &mut Vec<u8>,
+    ) -> Result<bool> {
+        let _ = start;
         match self.packing() {
             Some(packing) => encoder.encode(packing, unit, out),
             None => Ok(false),
@@ -60,6 +68,17 @@ pub trait Writer: Send + Sync {
     /// Whether runs of zeros within a slot may be left unwritten where the file is fresh.
     fn leaves_holes(&self) -> bool {
         true
+    }
+
+    /// Whether it wants to be told of the content, to make identifiers of it.
+    fn is_identified(&self) -> bool {
+        false
+    }
+
+    /// Told of every unit with data, in order of the disk: where it begins, and the CRC-32 of its
+    /// bytes. Of zeros it is not told.
+    fn identify(&self, start: u64, digest: u32) {
+        let _ = (start, digest);
     }
 
     /// A place for a piece that begins at `start` on the disk; for a plain one it may be a place

@@ -10,6 +10,8 @@ mod output;
 mod pages;
 mod slice;
 mod span;
+mod spread;
+mod stream;
 mod window;
 
 use std::io;
@@ -26,8 +28,10 @@ pub use output::Output;
 pub(crate) use pages::Pages;
 pub use slice::Slice;
 pub use span::Span;
+pub(crate) use spread::Spread;
+pub use stream::Stream;
 pub use window::Window;
-pub(crate) use window::{Be64, Word};
+pub(crate) use window::{Be32, Be64, Le32, Le64, Word};
 
 /// What lies at a position of a [`Source`]: data or a hole, and up to where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

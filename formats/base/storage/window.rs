@@ -45,20 +45,34 @@ impl<S: Source + ?Sized> Window for S {
 
 /// A number as a table in a file holds it.
 pub(crate) trait Word {
+    /// Bytes that it takes.
+    const SIZE: usize;
+
     /// The number at the front of these bytes.
     fn get(bytes: &[u8]) -> u64;
 }
 
-/// Eight bytes, the most significant first.
-pub(crate) struct Be64;
+/// A word of some width and order of bytes.
+macro_rules! word {
+    ($name:ident, $number:ty, $from:ident, $what:literal) => {
+        #[doc = $what]
+        pub(crate) struct $name;
 
-impl Word for Be64 {
-    fn get(bytes: &[u8]) -> u64 {
-        let mut word = [0; 8];
-        word.copy_from_slice(&bytes[..8]);
-        u64::from_be_bytes(word)
-    }
+        impl Word for $name {
+            const SIZE: usize = size_of::<$number>();
+
+            fn get(bytes: &[u8]) -> u64 {
+                let word = bytes[..Self::SIZE].try_into().expect("as many as it has");
+                u64::from(<$number>::$from(word))
+            }
+        }
+    };
 }
+
+word!(Be32, u32, from_be_bytes, "Four bytes, the most significant first.");
+word!(Be64, u64, from_be_bytes, "Eight bytes, the most significant first.");
+word!(Le32, u32, from_le_bytes, "Four bytes, the least significant first.");
+word!(Le64, u64, from_le_bytes, "Eight bytes, the least significant first.");
 
 impl dyn Window + '_ {
     /// The `N` bytes at `offset`.
