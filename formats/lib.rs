@@ -75,7 +75,9 @@ pub use base::storage::{
 pub use compare::{CompareOptions, Comparison, compare};
 pub use copy::{Copied, CopyOptions, copy};
 pub use ingest::{Ingest, Verdict};
-pub use open::{Beneath, Given, Layer, OpenOptions, Refuse, Resolved, Resolver, chain, links, open};
+pub use open::{
+    Beneath, Given, Layer, OpenOptions, Refuse, Resolved, Resolver, chain, links, open,
+};
 pub use plan::Survey;
 pub use pool::{Unwatched, Watch, default_threads};
 pub use probe::{foreign, matches, probe};

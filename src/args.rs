@@ -34,6 +34,12 @@ pub(crate) struct Opening {
     /// Format of the backing file, where the image does not say
     #[arg(long, value_name = "FORMAT")]
     pub(crate) backing_format: Option<String>,
+    /// The image underneath, whatever the image says; again for the one underneath that
+    #[arg(long = "parent", value_name = "FILE")]
+    pub(crate) parents: Vec<PathBuf>,
+    /// Refuse images in which a check finds a corruption
+    #[arg(long)]
+    pub(crate) sound: bool,
     #[command(flatten)]
     pub(crate) bounds: Bounds,
 }

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod exit;
+mod outputs;
 mod policy;
 mod progress;
 mod report;

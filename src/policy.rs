@@ -1,10 +1,10 @@
 //! Flags become a Resolver, and paths become disks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use formats::{
-    Beneath, Caching, Error, FORMATS, Format, Image, ImageFile, Limits, OpenOptions, Refuse,
+    Beneath, Caching, Error, FORMATS, Format, Given, Image, ImageFile, Limits, OpenOptions, Refuse,
     Resolver, Result, Source,
 };
 
@@ -36,6 +36,20 @@ pub(crate) fn named(
 
 /// The policy for the names that the image at `path` utters.
 pub(crate) fn resolver(path: &Path, opening: &Opening) -> Result<Arc<dyn Resolver>> {
+    let policy = followed(path, opening)?;
+    if opening.parents.is_empty() {
+        return Ok(policy);
+    }
+    let parent = |path: &PathBuf| {
+        let source = ImageFile::open(path, opening.access(), Caching::Writeback)?;
+        Ok((Arc::new(source) as Arc<dyn Source>, followed(path, opening)?))
+    };
+    let parents = opening.parents.iter().map(parent).collect::<Result<_>>()?;
+    Ok(Arc::new(Given { parents, policy }))
+}
+
+/// As far as names are followed that nobody gave.
+fn followed(path: &Path, opening: &Opening) -> Result<Arc<dyn Resolver>> {
     let folder = folder(path);
     Ok(match &opening.allow_refs {
         None => Arc::new(Refuse),
@@ -57,6 +71,7 @@ pub(crate) fn open_options<'a>(
 ) -> Result<OpenOptions<'a>> {
     let mut options = OpenOptions::new(FORMATS, limits);
     options.resolver = resolver(path, opening)?;
+    options.strict = opening.sound;
     options.backing_format = opening.backing_format.as_deref().map(formats::format).transpose()?;
     Ok(options)
 }

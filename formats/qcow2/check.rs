@@ -7,7 +7,6 @@
 //! leads to others, nothing is called a leak.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::inspect::{self, Head};
 use super::layout::CORRUPT;

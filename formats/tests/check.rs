@@ -97,7 +97,9 @@ impl Bytes {
         let mut found = Vec::new();
         let check = formats::format("qcow2").unwrap().check.unwrap();
         let source = Arc::new(Memory::new(self.0.clone()));
-        let tally = check(formats::Links::alone(source), &Limits::default(), &mut |finding| found.push(finding));
+        let tally = check(formats::Links::alone(source), &Limits::default(), &mut |finding| {
+            found.push(finding)
+        });
         (tally.unwrap(), found)
     }
 
@@ -305,7 +307,10 @@ fn what_we_write_is_clean_whatever_its_length() {
             let writer = (qcow2.create.unwrap())(target.clone(), &create).unwrap();
             formats::copy(&*disk, &*writer, &CopyOptions::default()).unwrap();
             let mut findings = Vec::new();
-            let tally = (qcow2.check.unwrap())(formats::Links::alone(target), &limits, &mut |f| findings.push(f)).unwrap();
+            let tally = (qcow2.check.unwrap())(formats::Links::alone(target), &limits, &mut |f| {
+                findings.push(f)
+            })
+            .unwrap();
             assert!(tally.is_clean(), "{sectors} sectors, {bits} bits, {compress}: {findings:?}");
         }
     }
@@ -415,7 +420,8 @@ fn an_l1_table_that_leads_to_one_table_many_times_takes_no_time() {
     let check = formats::format("qcow2").unwrap().check.unwrap();
     let mut found = 0;
     let source = Arc::new(Memory::new(bytes.0));
-    let tally = check(formats::Links::alone(source), &Limits::default(), &mut |_| found += 1).unwrap();
+    let tally =
+        check(formats::Links::alone(source), &Limits::default(), &mut |_| found += 1).unwrap();
     assert!(tally.corruptions > 0 && found > 0);
     assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
 }

@@ -8,7 +8,7 @@ mod disks;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use disks::{Dice, Variant, disk, open, raw, read_all, variants};
+use disks::{Dice, Variant, disk, lone_variants, open, raw, read_all};
 use formats::{
     CopyOptions, Create, FORMATS, Faulty, Format, Kind, Limits, Memory, Result, Source, Span,
     Target,
@@ -21,11 +21,15 @@ fn all() -> impl Iterator<Item = (&'static Format, Variant)> {
     let with_header = |format: &&&Format| format.create.is_some() && format.name != "raw";
     let some = |format: &&'static Format| {
         let format = *format;
-        let mut list: Vec<_> = variants(format, SIZE).into_iter().step_by(5).collect();
+        let mut list: Vec<_> = lone_variants(format, SIZE).into_iter().step_by(5).collect();
         let backing = Some(("a-name-that-is-long-enough-to-be-torn/".repeat(20), "raw".into()));
         let create = Create { size: SIZE, backing, ..Default::default() };
         if (format.create.unwrap())(Arc::new(Memory::default()), &create).is_ok() {
-            list.push(Variant { name: format!("{} with backing", format.name), create });
+            list.push(Variant {
+                name: format!("{} with backing", format.name),
+                create,
+                beside: false,
+            });
         }
         list.into_iter().map(move |variant| (format, variant))
     };

@@ -45,7 +45,9 @@ fn every_good_image_passes_its_check() {
         let Some(check) = formats::format(good.fact("format")).unwrap().check else { continue };
         let mut findings = Vec::new();
         let source = Arc::new(Memory::new(good.bytes.clone()));
-        let tally = check(formats::Links::alone(source), &Limits::default(), &mut |finding| findings.push(finding));
+        let tally = check(formats::Links::alone(source), &Limits::default(), &mut |finding| {
+            findings.push(finding)
+        });
         assert!(tally.unwrap().is_clean(), "{}: {findings:?}", good.name);
     }
 }

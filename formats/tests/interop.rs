@@ -114,7 +114,10 @@ impl Place {
         let Some(check) = qcow2().check else { return };
         let source = ImageFile::open(&self.path(name), Access::Read, Caching::Writeback).unwrap();
         let mut findings = Vec::new();
-        let tally = check(formats::Links::alone(Arc::new(source)), &Limits::default(), &mut |one| findings.push(one));
+        let tally =
+            check(formats::Links::alone(Arc::new(source)), &Limits::default(), &mut |one| {
+                findings.push(one)
+            });
         assert!(tally.unwrap().is_clean(), "{what}: {findings:?}");
     }
 }

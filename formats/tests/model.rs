@@ -7,7 +7,7 @@ mod disks;
 
 use std::sync::{Arc, LazyLock};
 
-use disks::{open, raw, read_all, variants};
+use disks::{lone_variants, open, raw, read_all};
 use formats::{
     CopyOptions, Create, FORMATS, Format, Image, Joined, Limits, Memory, OpenOptions, Options,
     Reference, Resolved, Resolver, Result, Slice, Source, Span,
@@ -25,7 +25,7 @@ struct Way {
 static WAYS: LazyLock<Vec<Way>> = LazyLock::new(|| {
     let writable = FORMATS.iter().filter(|format| format.create.is_some());
     let ways = writable.flat_map(|format| {
-        let all = variants(format, SIZE as u64).into_iter();
+        let all = lone_variants(format, SIZE as u64).into_iter();
         all.map(|variant| Way { format, create: variant.create })
     });
     ways.collect()

@@ -7,7 +7,7 @@ mod disks;
 
 use std::sync::Arc;
 
-use disks::{Dice, disk, goods, image, raw, variants};
+use disks::{Dice, disk, goods, image, lone_variants, raw};
 use formats::{FORMATS, Facts, Ingest, Kind, Limits, Memory, Result, Verdict};
 
 const SIZES: [usize; 8] = [7, 64, 511, 4096, 65_536, 100_000, 1 << 20, usize::MAX];
@@ -32,7 +32,7 @@ fn a_stream_is_what_the_file_is_at_every_size_of_its_pieces() {
     let mut all: Vec<(String, Vec<u8>)> = Vec::new();
     for format in FORMATS.iter().filter(|format| format.create.is_some()) {
         let source = raw(&disk(1, 300 << 10));
-        for variant in variants(format, 300 << 10).iter().step_by(4) {
+        for variant in lone_variants(format, 300 << 10).iter().step_by(4) {
             all.push((variant.name.clone(), image(format, &variant.create, &*source, 2)));
         }
     }
@@ -67,7 +67,7 @@ fn a_stream_is_what_the_file_is_in_pieces_of_any_sizes() {
 /// A qcow2 image whose snapshot table begins at `at`, with this many rows.
 fn with_snapshots(at: u64, rows: u32) -> Vec<u8> {
     let qcow2 = formats::format("qcow2").unwrap();
-    let variant = &variants(qcow2, 1 << 20)[0];
+    let variant = &lone_variants(qcow2, 1 << 20)[0];
     let mut bytes = image(qcow2, &variant.create, &*raw(&disk(5, 1 << 20)), 1);
     bytes.resize(at as usize, 0xee);
     bytes[60..64].copy_from_slice(&rows.to_be_bytes());
@@ -160,7 +160,7 @@ fn a_stream_that_is_not_what_was_named_fails_at_once() {
 #[test]
 fn a_stream_that_ends_in_the_middle_of_a_header_is_truncated() {
     let qcow2 = formats::format("qcow2").unwrap();
-    let bytes = image(qcow2, &variants(qcow2, 4096)[0].create, &*raw(&[1; 4096]), 1);
+    let bytes = image(qcow2, &lone_variants(qcow2, 4096)[0].create, &*raw(&[1; 4096]), 1);
     for len in [5, 71, 100] {
         let mut ingest = Ingest::new(&[qcow2], Limits::default());
         ingest.push(&bytes[..len]).unwrap();
@@ -187,7 +187,7 @@ fn a_named_raw_stream_is_raw_whatever_its_first_sector_says() {
 #[test]
 fn a_verdict_is_known_as_soon_as_the_header_has_passed() {
     let qcow2 = formats::format("qcow2").unwrap();
-    let bytes = image(qcow2, &variants(qcow2, 1 << 20)[0].create, &*raw(&disk(7, 1 << 20)), 1);
+    let bytes = image(qcow2, &lone_variants(qcow2, 1 << 20)[0].create, &*raw(&disk(7, 1 << 20)), 1);
     let mut ingest = Ingest::new(FORMATS, Limits::default());
     let verdict = ingest.push(&bytes[..4096]).unwrap();
     assert_eq!(verdict, Verdict::Known(Arc::new(whole(&bytes))));

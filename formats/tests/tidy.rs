@@ -269,7 +269,7 @@ fn every_good_image_has_its_recipe() {
             assert!(path.with_extension("toml").exists() && path.with_extension("zst").exists());
         }
     }
-    assert!(size < 400 << 10, "testdata/good has {size} bytes");
+    assert!(size < 800 << 10, "testdata/good has {size} bytes");
 }
 
 fn planted(path: &str, text: &str) -> Vec<String> {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use formats::{FORMATS, Finding, Limits, Memory, Repair, Storage};
+use formats::{FORMATS, Finding, Limits, Links, Memory, Repair, Storage};
 use libfuzzer_sys::fuzz_target;
 
 /// Larger files make a check slow, not wrong.

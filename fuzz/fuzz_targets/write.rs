@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use formats::{
-    CopyOptions, Create, FORMATS, Faulty, Format, Image, Kind, Limits, Memory, OpenOptions,
+    CopyOptions, Create, FORMATS, Faulty, Format, Image, Kind, Limits, Links, Memory, OpenOptions,
 };
 use libfuzzer_sys::fuzz_target;
 

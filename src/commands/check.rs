@@ -71,7 +71,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let tally = match args.repair {
         None => {
             let check = format.check.ok_or_else(|| lacks("check"))?;
-            check(named.source, &limits, &mut find)
+            let options = policy::open_options(&args.path, &args.opening, &limits)?;
+            let links = formats::links(named.source, format, &options);
+            links.and_then(|links| check(links, &limits, &mut find))
         }
         Some(what) => {
             let repair = format.repair.ok_or_else(|| lacks("repair"))?;

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use formats::{
-    Caching, CopyOptions, Create, Error, Format, Image, Joined, Options, Output, Result, Source,
-    Survey, Target, Writer,
+    Caching, CopyOptions, Create, Error, Format, Image, Joined, Options, Result, Survey, Target,
+    Writer,
 };
 use serde_json::json;
 
 use crate::args::{Opening, OutputKind, Settings, caching, options_help, settings, size, snapshot};
 use crate::exit::Exit;
+use crate::outputs::{Outputs, is_pipe};
 use crate::policy::{self, Named};
 use crate::progress::Progress;
 use crate::report::{Report, bytes, note, print_json};
@@ -113,7 +114,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         _ => return Err(Error::invalid("convert wants an input and an output")),
     };
     let disk = inputs_as_one(inputs, args)?;
-    policy::not_an_input(output, disk.files())?;
+    if is_pipe(output) && args.output == OutputKind::Json {
+        return Err(Error::invalid("an image and a report do not go into one pipe"));
+    }
     let survey = Survey::of(&*disk, &args.opening.limits()).map_err(|e| e.path(&inputs[0]))?;
     let job = Job { args, disk: &*disk, survey, format: target_format, output };
     job.run(options)
@@ -158,21 +161,25 @@ impl Job<'_> {
         if let Some(base) = &base {
             policy::not_an_input(self.output, base.disk.files())?;
         }
-        let padded = self.padded_size();
+        let padded = (self.format.padded)(self.disk.disk_size(), &options)
+            .map_err(|error| error.format(self.format.name))?;
         let mut create = Create {
             size: padded,
             compress: self.args.compress,
             backing: base.as_ref().map(|base| (base.name.clone(), base.format.to_owned())),
             data_file: None,
+            beside: None,
             options,
         };
         if self.args.no_create && self.format.name != "raw" {
             create = self.like_the_one_there(&create)?;
         }
-        let output = self.make_output()?;
-        let data = self.make_data_file(&mut create)?;
-        let target: Arc<dyn Target> = output.target();
-        let writer = self.writer(target, &create)?;
+        let output = self.make_output(&create.options)?;
+        create.beside = Some(output.beside());
+        if let Some(name) = create.options.text("data_file") {
+            create.data_file = Some(output.beside().make(name)?);
+        }
+        let writer = self.writer(output.target(), &create)?;
         let copied = {
             let progress = Progress::new(self.args.progress && !self.args.quiet);
             let how = CopyOptions {
@@ -186,26 +193,19 @@ impl Job<'_> {
             };
             formats::copy(self.disk, &*writer, &how)?
         };
-        for output in data.into_iter().chain([output]) {
-            output.commit()?;
-        }
+        output.commit()?;
         self.report(padded, copied);
         Ok(Exit::Ok)
     }
 
-    /// The size of the new disk: that of the old one, or as little more as the format forces.
-    fn padded_size(&self) -> u64 {
-        let size = self.disk.disk_size();
-        if self.format.name == "raw" { size } else { size.next_multiple_of(512) }
-    }
-
-    fn make_output(&self) -> Result<Output> {
+    fn make_output(&self, options: &Options) -> Result<Outputs> {
+        let (path, cache) = (self.output, self.args.cache);
         if !self.args.no_create || self.format.name != "raw" {
-            return Output::create(self.output, self.args.cache);
+            return Outputs::create(path, cache, self.disk.files(), self.format, options);
         }
-        let output = Output::in_place(self.output, self.args.cache, self.args.target_is_zero)?;
-        let (there, wanted) = (Source::len(&*output.target()), self.disk.disk_size());
-        if there < wanted {
+        let output = Outputs::in_place(path, cache, self.args.target_is_zero)?;
+        let (there, wanted) = (output.len(), self.disk.disk_size());
+        if let Some(there) = there.filter(|there| *there < wanted) {
             let what = format!("the output has {there} bytes, and the disk {wanted}");
             return Err(Error::invalid(what).path(self.output));
         }
@@ -233,15 +233,6 @@ impl Job<'_> {
         Ok(Create { compress: asked.compress, ..like })
     }
 
-    fn make_data_file(&self, create: &mut Create) -> Result<Option<Output>> {
-        let Some(name) = create.options.text("data_file") else { return Ok(None) };
-        let path = policy::folder(self.output).join(name);
-        policy::not_an_input(&path, self.disk.files())?;
-        let output = Output::create(&path, self.args.cache)?;
-        create.data_file = Some(output.target());
-        Ok(Some(output))
-    }
-
     fn writer(&self, target: Arc<dyn Target>, create: &Create) -> Result<Box<dyn Writer>> {
         let make = self.format.create.ok_or_else(|| {
             Error::unsupported(format!("{} images are read, not written", self.format.name))
@@ -263,10 +254,13 @@ impl Job<'_> {
     }
 
     fn report(&self, size: u64, copied: formats::Copied) {
-        let report = Report::new(self.args.output, self.args.quiet);
+        // What is printed would go into the image.
+        let quiet = self.args.quiet || is_pipe(self.output);
+        let report = Report::new(self.args.output, quiet);
         let padding = size - self.disk.disk_size();
         if padding > 0 && !self.args.quiet {
-            note(&format!("diskwright: padded by {padding} bytes to a multiple of 512"));
+            let name = self.format.name;
+            note(&format!("diskwright: padded by {padding} bytes to what {name} can say"));
         }
         if report.is_json() {
             print_json(&json!({

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use formats::{Caching, Create, Error, Options, Output, Piece, Result};
+use formats::{Caching, Create, Error, Options, Piece, Result};
 use serde_json::json;
 
 use super::convert::Base;
 use crate::args::{Opening, OutputKind, Settings, options_help, settings, size};
 use crate::exit::Exit;
+use crate::outputs::Outputs;
 use crate::policy;
 use crate::report::{Report, bytes, note, print_json};
 
@@ -61,17 +62,16 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let path = args.path.as_deref().ok_or_else(|| Error::invalid("create wants a file"))?;
     let (backing, base_size) = backing(args, path, &options)?;
     let asked = args.size.or(base_size).ok_or_else(|| Error::invalid("create wants a size"))?;
-    let size = if format.name == "raw" { asked } else { asked.next_multiple_of(512) };
+    let size = (format.padded)(asked, &options).map_err(|e| e.format(format.name))?;
     let make = format.create.ok_or_else(|| {
         Error::unsupported(format!("{} images are read, not written", format.name))
     })?;
-    let mut create = Create { size, compress: false, backing, data_file: None, options };
-    let data = match create.options.text("data_file") {
-        Some(name) => Some(Output::create(&policy::folder(path).join(name), Caching::Writeback)?),
-        None => None,
-    };
-    create.data_file = data.as_ref().map(|output| output.target() as _);
-    let output = Output::create(path, Caching::Writeback)?;
+    let mut create = Create { size, backing, options, ..Create::default() };
+    let output = Outputs::create(path, Caching::Writeback, &[], format, &create.options)?;
+    create.beside = Some(output.beside());
+    if let Some(name) = create.options.text("data_file") {
+        create.data_file = Some(output.beside().make(name)?);
+    }
     let writer = make(output.target(), &create).map_err(|e| e.format(format.name).path(path))?;
     // Over a backing file an empty image is one that leaves everything to it.
     let piece = if create.backing.is_some() { Piece::Backing(size) } else { Piece::Zero(size) };
@@ -79,9 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         writer.reserve(0, piece)?;
     }
     writer.finish()?;
-    for output in data.into_iter().chain([output]) {
-        output.commit()?;
-    }
+    output.commit()?;
     tell(args, path, format.name, asked, size);
     Ok(Exit::Ok)
 }
@@ -113,7 +111,7 @@ fn tell(args: &Args, path: &Path, format: &str, asked: u64, size: u64) {
         return;
     }
     if size != asked && !args.quiet {
-        note(&format!("diskwright: padded by {} bytes to a multiple of 512", size - asked));
+        note(&format!("diskwright: padded by {} bytes to what {format} can say", size - asked));
     }
     report.text(&format!("made a {format} image of {}", bytes(size)));
 }

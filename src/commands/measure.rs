@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let disk = disk(args)?;
     let size = disk.as_ref().map(|disk| disk.disk_size()).or(args.size);
     let size = size.ok_or_else(|| Error::invalid("measure wants an image, or --size"))?;
-    let size = if format.name == "raw" { size } else { size.next_multiple_of(512) };
+    let size = (format.padded)(size, &options).map_err(|e| e.format(format.name))?;
     let create = Create { size, options, ..Default::default() };
     let found = measure(&create, &mut |each| match &disk {
         Some(disk) => data_of(&**disk, each),

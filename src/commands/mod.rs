@@ -9,6 +9,7 @@ mod inspect;
 mod manual;
 mod map;
 mod measure;
+mod resize;
 
 use std::fmt::Write as _;
 
@@ -39,6 +40,7 @@ enum Command {
     Create(create::Args),
     Map(map::Args),
     Measure(measure::Args),
+    Resize(resize::Args),
     Manual(manual::Args),
 }
 
@@ -53,6 +55,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Create(args) => create::run(&args),
         Command::Map(args) => map::run(&args),
         Command::Measure(args) => measure::run(&args),
+        Command::Resize(args) => resize::run(&args),
         Command::Manual(args) => manual::run(&args),
     }
 }
@@ -67,6 +70,7 @@ fn after_help() -> String {
             can(format.create.is_some(), "write"),
             can(format.check.is_some(), "check"),
             can(format.repair.is_some(), "repair"),
+            can(format.resize.is_some(), "resize"),
         ];
         let deeds: Vec<_> = deeds.into_iter().flatten().collect();
         let (name, about) = (format.name, format.about);

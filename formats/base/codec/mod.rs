@@ -162,7 +162,9 @@ mod tests {
             let mut out = vec![1, 2, 3];
             assert!(!Encoder::default().encode(packing, &noise[..64], &mut out).expect("tries"));
             assert_eq!(out, [1, 2, 3]);
-            Encoder::default().encode_anyway(packing, &noise, &mut out).expect("packs all the same");
+            Encoder::default()
+                .encode_anyway(packing, &noise, &mut out)
+                .expect("packs all the same");
             let mut back = vec![0; noise.len()];
             Decoder::default().decode(packing.codec, &out[3..], &mut back).expect("unpacks");
             assert!(back == noise, "{packing:?}");

@@ -4,12 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may fail")]
 #![allow(clippy::cast_possible_truncation, reason = "the disks are small")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use formats::{
-    CopyOptions, Create, FORMATS, Format, Image, Kind, Limits, Memory, OpenOptions, OptionHelp,
-    Options, Result, Source, Usage, parse_size,
+    Beside, CopyOptions, Create, Error, FORMATS, Format, Image, Kind, Limits, Links, Memory,
+    OpenOptions, OptionHelp, Options, Reference, Resolved, Resolver, Result, Source, Target, Usage,
+    parse_size,
 };
 
 /// Numbers that look random and are the same in every run.
@@ -97,13 +99,117 @@ pub(crate) fn content(bytes: Vec<u8>) -> Result<Vec<u8>> {
     read_all(&*open(source, format)?)
 }
 
-/// An image of this format with this disk, as the bytes of its file.
-pub(crate) fn image(format: &Format, create: &Create, disk: &dyn Image, threads: usize) -> Vec<u8> {
-    let target = Arc::new(Memory::default());
-    let writer = (format.create.expect("it can be written"))(target.clone(), create).unwrap();
+/// A folder in memory: where the files beside an image go, and where names lead.
+#[derive(Clone, Default)]
+pub(crate) struct Folder(Arc<Mutex<BTreeMap<String, Arc<Memory>>>>);
+
+impl Folder {
+    /// Puts a file there.
+    pub(crate) fn put(&self, name: &str, bytes: impl Into<Vec<u8>>) {
+        self.0.lock().unwrap().insert(name.into(), Arc::new(Memory::new(bytes)));
+    }
+
+    /// All files, by name.
+    pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let files = self.0.lock().unwrap();
+        files.iter().map(|(name, file)| (name.clone(), file.to_vec())).collect()
+    }
+}
+
+impl Beside for Folder {
+    fn name(&self) -> &'static str {
+        "image.file"
+    }
+
+    fn make(&self, name: &str) -> Result<Arc<dyn Target>> {
+        let file = Arc::new(Memory::default());
+        self.0.lock().unwrap().insert(name.into(), file.clone());
+        Ok(file)
+    }
+}
+
+impl Resolver for Folder {
+    fn resolve(&self, reference: &Reference) -> Result<Resolved> {
+        let found = self.0.lock().unwrap().get(&reference.name).cloned();
+        let source = found.ok_or_else(|| Error::refused("there is no such file"))?;
+        Ok(Resolved { source, resolver: Arc::new(self.clone()) })
+    }
+}
+
+/// An image as it was made: its own file, and those beside it.
+#[derive(Clone)]
+pub(crate) struct Made {
+    pub(crate) format: &'static Format,
+    pub(crate) file: Vec<u8>,
+    pub(crate) beside: Folder,
+}
+
+impl Made {
+    /// Its disk.
+    pub(crate) fn open(&self) -> Result<Box<dyn Image>> {
+        let limits = Limits::default();
+        let mut options = OpenOptions::new(FORMATS, &limits);
+        options.resolver = Arc::new(self.beside.clone());
+        formats::open(Arc::new(Memory::new(self.file.clone())), self.format, &options)
+    }
+
+    /// What a check looks at.
+    pub(crate) fn links(&self) -> Links {
+        let limits = Limits::default();
+        let mut options = OpenOptions::new(FORMATS, &limits);
+        options.resolver = Arc::new(self.beside.clone());
+        formats::links(Arc::new(Memory::new(self.file.clone())), self.format, &options).unwrap()
+    }
+
+    /// Bytes of all its files.
+    pub(crate) fn len(&self) -> u64 {
+        let beside: usize = self.beside.files().values().map(Vec::len).sum();
+        (self.file.len() + beside) as u64
+    }
+}
+
+impl PartialEq for Made {
+    fn eq(&self, other: &Made) -> bool {
+        self.file == other.file && self.beside.files() == other.beside.files()
+    }
+}
+
+/// An image of this format with this disk.
+pub(crate) fn made(
+    format: &'static Format,
+    create: &Create,
+    disk: &dyn Image,
+    threads: usize,
+) -> Made {
+    made_on(format, create, disk, threads, Memory::default())
+}
+
+/// The same, written over what is there already.
+pub(crate) fn made_on(
+    format: &'static Format,
+    create: &Create,
+    disk: &dyn Image,
+    threads: usize,
+    there: Memory,
+) -> Made {
+    let (target, beside) = (Arc::new(there), Folder::default());
+    let create = Create { beside: Some(Arc::new(beside.clone())), ..create.clone() };
+    let writer = (format.create.expect("it can be written"))(target.clone(), &create).unwrap();
     let options = CopyOptions { threads, ..Default::default() };
     formats::copy(disk, &*writer, &options).unwrap();
-    target.to_vec()
+    Made { format, file: target.to_vec(), beside }
+}
+
+/// An image that lies in one file, as the bytes of that.
+pub(crate) fn image(
+    format: &'static Format,
+    create: &Create,
+    disk: &dyn Image,
+    threads: usize,
+) -> Vec<u8> {
+    let made = made(format, create, disk, threads);
+    assert!(made.beside.files().is_empty(), "{} with files beside it", format.name);
+    made.file
 }
 
 /// The stretches of a disk that hold data, for a measure.
@@ -119,9 +225,17 @@ pub(crate) fn usage(disk: &[u8]) -> Box<Usage<'_>> {
 }
 
 /// A way to make an image.
+#[derive(Clone)]
 pub(crate) struct Variant {
     pub(crate) name: String,
     pub(crate) create: Create,
+    /// Whether files lie beside it.
+    pub(crate) beside: bool,
+}
+
+/// Of the ways to make an image those that make one file.
+pub(crate) fn lone_variants(format: &'static Format, size: u64) -> Vec<Variant> {
+    variants(format, size).into_iter().filter(|variant| !variant.beside).collect()
 }
 
 /// Ways to make an image of this format: every value of every option by itself, with and without
@@ -160,8 +274,10 @@ fn variant(
     let words: Vec<_> = list.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let packed = if compress { " compressed" } else { "" };
     let name = format!("{} {}{packed}", format.name, words.join(","));
-    match format.create?(Arc::new(Memory::default()), &create) {
-        Ok(_) => Some(Variant { name, create }),
+    let folder = Folder::default();
+    let tried = Create { beside: Some(Arc::new(folder.clone())), ..create.clone() };
+    match format.create?(Arc::new(Memory::default()), &tried) {
+        Ok(_) => Some(Variant { name, create, beside: !folder.files().is_empty() }),
         Err(error) if error.kind() == Kind::Invalid => None,
         Err(error) => panic!("{name}: {error:?}"),
     }
