@@ -1,4 +1,4 @@
-//! Deflate, raw or in zlib's wrapping: libdeflate for whole units, a streaming decoder for odd ones.
+//! Deflate, raw or wrapped: libdeflate for whole units, a streaming decoder for the odd ones.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor};
