@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::check::{Compared, compare};
 use super::layout::MAX_REFCOUNT_TABLE;
 use super::stored::Stored;
-use super::survey::{Report, Survey};
+use super::survey::Survey;
 use super::usage::Usage;
 use crate::base::error::Result;
 use crate::base::limits::Limits;

@@ -11,11 +11,11 @@ use super::layout::{
     BITMAPS, COMPRESSED, COPIED, CORRUPT, DATA_FILE_RAW, DIRTY, Geometry, OFFSET, ZERO, has_data,
 };
 use super::rebuild;
-use super::stored::{Block, Stored, each_piece, each_word};
-use super::survey::{Report, Survey};
+use super::stored::{Block, Stored};
+use super::survey::Survey;
 use crate::base::error::Result;
 use crate::base::limits::Limits;
-use crate::base::model::finding::{Finding, Repair, Severity, Tally};
+use crate::base::model::finding::{Finding, Repair, Report, Severity, Tally};
 use crate::base::storage::{Be64, Pages, Put, Source, Storage, Word};
 
 /// Mends an image: lost room only, or all that can be mended. Each finding says whether it was
@@ -161,7 +161,7 @@ impl Editor<'_> {
 /// The bytes of one cluster, zeros where the file has ended.
 fn whole(pages: &Pages, offset: u64, cluster: u64) -> Result<Vec<u8>> {
     let mut all = vec![0; usize::try_from(cluster).expect("2 MiB at most")];
-    each_piece(pages, offset, cluster, |done, bytes| {
+    pages.pieces(offset, cluster, |done, bytes| {
         let at = usize::try_from(done).expect("inside a cluster");
         all[at..at + bytes.len()].copy_from_slice(bytes);
         Ok(())
@@ -225,7 +225,7 @@ fn flags(storage: &Arc<dyn Storage>, limits: &Limits, report: &mut Report) -> Re
     if clusters.into_iter().any(|cluster| survey.usage.overlaps(cluster)) {
         return storage.settle();
     }
-    each_word(&pages, l1, entries, |_, at, word| {
+    pages.words::<Be64>(l1, entries, |_, at, word| {
         let right = right_flag(&survey, word, false);
         if right != word {
             storage.put(at, &right.to_be_bytes())?;

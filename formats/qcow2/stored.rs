@@ -70,7 +70,7 @@ impl Stored {
         pages: &Pages,
         mut look: impl FnMut(Block) -> Result<()>,
     ) -> Result<()> {
-        each_word(pages, self.table, self.entries, |index, at, word| {
+        pages.words::<Be64>(self.table, self.entries, |index, at, word| {
             if word == 0 { Ok(()) } else { look(Block { index, word, at }) }
         })
     }
@@ -80,7 +80,7 @@ impl Stored {
         let at = self.table.saturating_add(index.saturating_mul(8));
         let mut found = Block { index, word: 0, at };
         if index < self.entries {
-            each_word(pages, at, 1, |_, _, word| {
+            pages.words::<Be64>(at, 1, |_, _, word| {
                 found.word = word;
                 Ok(())
             })?;
@@ -112,7 +112,7 @@ impl Stored {
         mut look: impl FnMut(u64, &[u8]),
     ) -> Result<()> {
         let first = block.index.saturating_mul(self.per_block());
-        each_piece(pages, block.offset(), self.cluster, |done, bytes| {
+        pages.pieces(block.offset(), self.cluster, |done, bytes| {
             look(first.saturating_add(self.counts.per(done)), bytes);
             Ok(())
         })
@@ -129,7 +129,7 @@ impl Stored {
         let at = block.offset().saturating_add(bit / 8);
         let inside = usize::try_from((bit % 8) / width).expect("below 8");
         let mut count = 0;
-        each_piece(pages, at, width.div_ceil(8), |_, bytes| {
+        pages.pieces(at, width.div_ceil(8), |_, bytes| {
             if bytes.len() as u64 * 8 >= width {
                 count = self.counts.get(bytes, inside);
             }
@@ -137,48 +137,4 @@ impl Stored {
         })?;
         Ok(count)
     }
-}
-
-/// Hands over the bytes of a stretch in pieces: how many came before, and the piece. Pieces are
-/// multiples of 16 bytes, but for what the end of the file cuts; what lies behind it is left out.
-pub(super) fn each_piece(
-    pages: &Pages,
-    offset: u64,
-    len: u64,
-    mut look: impl FnMut(u64, &[u8]) -> Result<()>,
-) -> Result<()> {
-    let mut done = 0;
-    while done < len {
-        let at = offset
-            .checked_add(done)
-            .ok_or_else(|| Error::malformed(offset, "a table does not end in 2^64"))?;
-        let step =
-            pages.look(at, len - done, |bytes| look(done, bytes).map(|()| bytes.len() as u64));
-        match step {
-            Ok(step) => match step? {
-                // A file that grew since: its last page is kept as it was.
-                0 => break,
-                step => done += step,
-            },
-            Err(error) if error.kind() == Kind::Truncated => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// Hands over the entries of a table of 64-bit words: index, offset, word.
-pub(super) fn each_word(
-    pages: &Pages,
-    offset: u64,
-    count: u64,
-    mut look: impl FnMut(u64, u64, u64) -> Result<()>,
-) -> Result<()> {
-    each_piece(pages, offset, count.saturating_mul(8), |done, bytes| {
-        for (index, word) in bytes.chunks_exact(8).enumerate() {
-            let done = done + index as u64 * 8;
-            look(done / 8, offset + done, Be64::get(word))?;
-        }
-        Ok(())
-    })
 }

@@ -7,12 +7,12 @@ use super::layout::{
     BITMAP_ONES, BITMAP_RESERVED, BITMAPS, COMPRESSED, COPIED, EXTENSION_ENCRYPTION, L1_RESERVED,
     L2_RESERVED, OFFSET, ZERO, has_data,
 };
-use super::stored::{Stored, each_word};
+use super::stored::Stored;
 use super::usage::{Role, Usage};
 use super::{bitmap, snapshot};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::limits::Limits;
-use crate::base::model::finding::{Finding, Severity, Tally};
+use crate::base::model::finding::{Finding, Report, Severity};
 use crate::base::storage::{Be64, Pages, Window, Word};
 
 /// Entries of L1 and bitmap tables that are visited for each one that `Limits::max_entries`
@@ -25,35 +25,6 @@ const TABLES: u64 = 128;
 const RUN: u64 = 1 << 20;
 /// Bytes between two tables that are rather read than skipped.
 const GAP: u64 = 4096;
-
-/// Hands findings on, and counts them.
-pub(super) struct Report<'a> {
-    found: &'a mut (dyn FnMut(Finding) + 'a),
-    pub(super) tally: Tally,
-}
-
-impl<'a> Report<'a> {
-    pub(super) fn new(found: &'a mut (dyn FnMut(Finding) + 'a)) -> Report<'a> {
-        Report { found, tally: Tally::default() }
-    }
-
-    pub(super) fn add(&mut self, severity: Severity, at: u64, what: impl Into<String>) {
-        self.say(Finding { severity, what: what.into(), at, fixed: false });
-    }
-
-    pub(super) fn fixed(&mut self, severity: Severity, at: u64, what: impl Into<String>) {
-        self.say(Finding { severity, what: what.into(), at, fixed: true });
-    }
-
-    pub(super) fn corruption(&mut self, at: u64, what: impl Into<String>) {
-        self.add(Severity::Corruption, at, what);
-    }
-
-    fn say(&mut self, finding: Finding) {
-        self.tally.count(&finding);
-        (self.found)(finding);
-    }
-}
 
 /// How many L1 entries lead to an L2 table. However many they are, it is read once.
 #[derive(Debug, Clone, Copy, Default)]
@@ -193,7 +164,7 @@ impl<'a> Survey<'a> {
         // What can be read of a table that the file's end cuts is gone over all the same.
         self.incomplete |= !self.mark(at, (offset, entries * 8), Role::Sole, users, what);
         let pages = self.pages;
-        let walked = each_word(pages, offset, entries, |_, at, word| {
+        let walked = pages.words::<Be64>(offset, entries, |_, at, word| {
             if word == 0 { Ok(()) } else { self.l1_entry(at, word, users, active) }
         });
         walked.or_else(|error| self.unreadable(offset, what, error))
@@ -320,7 +291,7 @@ impl<'a> Survey<'a> {
         }
         self.incomplete |= !self.mark(at, (offset, entries * 8), Role::Sole, 1, what);
         let pages = self.pages;
-        let walked = each_word(pages, offset, entries, |_, at, word| {
+        let walked = pages.words::<Be64>(offset, entries, |_, at, word| {
             let place = word & OFFSET;
             let ones = place != 0 && word & BITMAP_ONES != 0;
             if word & BITMAP_RESERVED != 0 || ones || !place.is_multiple_of(cluster) {

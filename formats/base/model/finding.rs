@@ -76,3 +76,32 @@ pub enum Repair {
     /// Everything that can be mended.
     All,
 }
+
+/// Hands findings on, and counts them.
+pub(crate) struct Report<'a> {
+    found: &'a mut (dyn FnMut(Finding) + 'a),
+    pub(crate) tally: Tally,
+}
+
+impl<'a> Report<'a> {
+    pub(crate) fn new(found: &'a mut (dyn FnMut(Finding) + 'a)) -> Report<'a> {
+        Report { found, tally: Tally::default() }
+    }
+
+    pub(crate) fn add(&mut self, severity: Severity, at: u64, what: impl Into<String>) {
+        self.say(Finding { severity, what: what.into(), at, fixed: false });
+    }
+
+    pub(crate) fn fixed(&mut self, severity: Severity, at: u64, what: impl Into<String>) {
+        self.say(Finding { severity, what: what.into(), at, fixed: true });
+    }
+
+    pub(crate) fn corruption(&mut self, at: u64, what: impl Into<String>) {
+        self.add(Severity::Corruption, at, what);
+    }
+
+    fn say(&mut self, finding: Finding) {
+        self.tally.count(&finding);
+        (self.found)(finding);
+    }
+}

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Source, Window};
-use crate::base::error::{Error, Result};
+use super::{Source, Window, Word};
+use crate::base::error::{Error, Kind, Result};
 
 /// Bytes of one page.
 const PAGE: u64 = 64 << 10;
@@ -45,6 +45,53 @@ impl Pages {
             ));
         }
         Ok(look(&page[start..page.len().min(start + len)]))
+    }
+
+    /// Hands over the bytes of a stretch in pieces: how many came before, and the piece. Pieces are
+    /// multiples of 16 bytes, but for what the end of the file cuts; what lies behind it is left
+    /// out.
+    pub(crate) fn pieces(
+        &self,
+        offset: u64,
+        len: u64,
+        mut look: impl FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut done = 0;
+        while done < len {
+            let at = offset
+                .checked_add(done)
+                .ok_or_else(|| Error::malformed(offset, "a table does not end in 2^64"))?;
+            let step =
+                self.look(at, len - done, |bytes| look(done, bytes).map(|()| bytes.len() as u64));
+            match step {
+                Ok(step) => match step? {
+                    // A file that grew since: its last page is kept as it was.
+                    0 => break,
+                    step => done += step,
+                },
+                Err(error) if error.kind() == Kind::Truncated => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over the words of a table, which begins at a multiple of their size: index, offset,
+    /// word. What lies behind the end of the file is left out.
+    pub(crate) fn words<W: Word>(
+        &self,
+        offset: u64,
+        count: u64,
+        mut look: impl FnMut(u64, u64, u64) -> Result<()>,
+    ) -> Result<()> {
+        let size = W::SIZE as u64;
+        self.pieces(offset, count.saturating_mul(size), |done, bytes| {
+            for (index, word) in bytes.chunks_exact(W::SIZE).enumerate() {
+                let done = done + index as u64 * size;
+                look(done / size, offset + done, W::get(word))?;
+            }
+            Ok(())
+        })
     }
 
     fn page(&self, index: u64) -> Result<Arc<Vec<u8>>> {
