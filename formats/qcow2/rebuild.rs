@@ -10,7 +10,7 @@ use super::survey::Survey;
 use super::usage::Usage;
 use crate::base::error::Result;
 use crate::base::limits::Limits;
-use crate::base::model::finding::Severity;
+use crate::base::model::finding::{Report, Severity};
 use crate::base::storage::{Put, Storage};
 
 /// Where the new structures lie, in one run of clusters: blocks, then the table.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::layout::{Counts, Geometry, Header, REFCOUNT_RESERVED};
-use crate::base::error::{Error, Kind, Result};
+use crate::base::error::Result;
 use crate::base::storage::{Be64, Pages, Word};
 
 /// Where the refcounts lie. Nothing of them is kept in memory.
