@@ -22,6 +22,7 @@ mod reader;
 mod rebuild;
 mod refcount;
 mod repair;
+mod resize;
 mod snapshot;
 mod stored;
 mod survey;
@@ -46,6 +47,6 @@ pub(crate) static FORMAT: Format = Format {
     measure: Some(options::measure),
     check: Some(check::check),
     repair: Some(repair::repair),
-    resize: None,
+    resize: Some(resize::resize),
     options: options::OPTIONS,
 };

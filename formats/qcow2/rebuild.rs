@@ -68,8 +68,33 @@ pub(super) fn rebuild(
     let mut disk = Survey::new(old.head, old.pages, limits, &mut ignore)?;
     disk.disk()?;
     let Some(layout) = place(storage, old, &disk) else { return Ok(()) };
-    let cluster = old.head.geometry.cluster();
-    write_blocks(storage, &layout, &disk, cluster)?;
+    let (table, clusters) = write(storage, &layout, &disk)?;
+    let mut pointer = table.to_be_bytes().to_vec();
+    pointer.extend(clusters.to_be_bytes());
+    storage.put(48, &pointer)?;
+    storage.settle()?;
+    tell(old, table, report)
+}
+
+/// Writes refcounts for all that the disk of this head uses, from cluster `start` on, where nothing
+/// lies; `disk` has counted it. Where the table lies, and how many clusters it takes: the header is
+/// left as it is. `None` if the table would be larger than anybody reads.
+pub(super) fn beside(
+    storage: &Arc<dyn Storage>,
+    disk: &Survey,
+    start: u64,
+) -> Result<Option<(u64, u32)>> {
+    let cluster = disk.head.geometry.cluster();
+    match Layout::at(start, &disk.usage, &disk.stored, cluster) {
+        Some(layout) => write(storage, &layout, disk).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Writes the structures to where they have been laid out.
+fn write(storage: &Arc<dyn Storage>, layout: &Layout, disk: &Survey) -> Result<(u64, u32)> {
+    let cluster = disk.head.geometry.cluster();
+    write_blocks(storage, layout, disk, cluster)?;
     let table = (layout.start + layout.blocks.len() as u64) * cluster;
     let mut entries = vec![0; usize::try_from(layout.table * cluster).expect("8 MiB at most")];
     for (index, number) in layout.blocks.iter().zip(layout.start..) {
@@ -78,12 +103,7 @@ pub(super) fn rebuild(
     }
     storage.put(table, &entries)?;
     storage.settle()?;
-    let mut pointer = table.to_be_bytes().to_vec();
-    let clusters = u32::try_from(layout.table).expect("8 MiB at most");
-    pointer.extend(clusters.to_be_bytes());
-    storage.put(48, &pointer)?;
-    storage.settle()?;
-    tell(old, table, report)
+    Ok((table, u32::try_from(layout.table).expect("8 MiB at most")))
 }
 
 /// Behind all that is there; or, where the file cannot grow, where nothing is.

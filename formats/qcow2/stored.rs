@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::layout::{Counts, Geometry, Header, REFCOUNT_RESERVED};
 use crate::base::error::Result;
-use crate::base::storage::{Be64, Pages, Word};
+use crate::base::storage::{Be64, Pages};
 
 /// Where the refcounts lie. Nothing of them is kept in memory.
 pub(super) struct Stored {

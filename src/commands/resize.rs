@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use formats::{Access, Caching, Error, ImageFile, Result};
+use formats::{Access, Caching, Error, ImageFile, Result, Role};
 use serde_json::json;
 
 use crate::args::{Opening, OutputKind};
 use crate::exit::Exit;
-use crate::policy;
+use crate::policy::{self, Named};
 use crate::report::{Report, bytes, note, print_json};
 
 /// Make the disk of an image larger or smaller, in place
@@ -60,6 +60,20 @@ fn change(text: &str) -> Result<Change, String> {
     }
 }
 
+/// What is added reads as zeros: not as what the image underneath has there.
+fn nothing_comes_to_light(args: &Args, named: &Named, old: u64) -> Result<()> {
+    let limits = args.opening.limits();
+    let options = policy::open_options(&args.path, &args.opening, &limits)?;
+    let chain = formats::chain(named.source.clone(), named.format, &options)?;
+    match chain.get(1).map(|layer| layer.facts.disk_size) {
+        Some(below) if below > old => {
+            let what = format!("the image underneath has {below} bytes, which would come to light");
+            Err(Error::unsupported(what).path(&args.path))
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let name = args.format.as_deref();
     let named = policy::named(&args.path, name, &args.opening, Caching::Writeback)?;
@@ -68,7 +82,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let resize = format.resize.ok_or_else(|| {
         fail(Error::unsupported("images of this format keep the size that they were made with"))
     })?;
-    let old = (format.inspect)(&*named.source, &limits).map_err(fail)?.disk_size;
+    let facts = (format.inspect)(&*named.source, &limits).map_err(fail)?;
+    let old = facts.disk_size;
     let asked = match args.size {
         Change::To(size) => Some(size),
         Change::By(more) => old.checked_add(more),
@@ -80,6 +95,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     if size < old && !args.shrink {
         let what = format!("the disk has {old} bytes, of which {} would be lost", old - size);
         return Err(fail(Error::invalid(format!("{what}; --shrink allows it"))));
+    }
+    if size > old && facts.references.iter().any(|reference| reference.role == Role::Backing) {
+        nothing_comes_to_light(args, &named, old)?;
     }
     drop(named.source);
     let file = Arc::new(ImageFile::open(&args.path, Access::Write, Caching::Writeback)?);
