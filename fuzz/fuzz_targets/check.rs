@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use formats::{FORMATS, Finding, Limits, Links, Memory, Repair, Storage};
+use formats::{
+    FORMATS, Finding, Format, Limits, Links, Memory, Options, Repair, ResizeFn, Storage,
+};
 use libfuzzer_sys::fuzz_target;
 
 /// Larger files make a check slow, not wrong.
@@ -16,6 +18,11 @@ fuzz_target!(|data: &[u8]| {
     for format in FORMATS.iter().filter(|_| data.len() <= MOST) {
         let Some(check) = format.check else { continue };
         let before = check(Links::alone(Arc::new(Memory::new(data))), &limits, &mut ignore);
+        if let (Some(resize), Ok(tally)) = (format.resize, &before)
+            && tally.is_clean()
+        {
+            resized(format, resize, data);
+        }
         let Some(repair) = format.repair else { continue };
         for what in [Repair::Leaks, Repair::All] {
             let storage: Arc<dyn Storage> = Arc::new(Memory::new(data));
@@ -28,3 +35,20 @@ fuzz_target!(|data: &[u8]| {
         }
     }
 });
+
+/// A sound image that gets another size is a sound image of that size.
+fn resized(format: &Format, resize: ResizeFn, data: &[u8]) {
+    let limits = Limits::default();
+    let Ok(facts) = (format.inspect)(&Memory::new(data), &limits) else { return };
+    for size in [facts.disk_size.saturating_add(3 << 20), facts.disk_size / 2] {
+        let Ok(size) = (format.padded)(size, &Options::default()) else { continue };
+        let storage = Arc::new(Memory::new(data));
+        if resize(storage.clone(), size, &limits).is_ok() {
+            let after = (format.inspect)(&*storage, &limits).expect("it was an image before");
+            assert_eq!(after.disk_size, size, "{}", format.name);
+            let check = format.check.expect("it was checked before");
+            let tally = check(Links::alone(storage), &limits, &mut |_| {}).expect("as before");
+            assert!(tally.is_clean(), "{} {tally:?}", format.name);
+        }
+    }
+}

@@ -4,18 +4,33 @@
 
 use std::sync::Arc;
 
-use formats::{FORMATS, Format, Image, Kind, Limits, Memory, OpenOptions, Survey};
+use formats::{
+    FORMATS, Format, Image, Kind, Limits, Memory, OpenOptions, Reference, Resolved, Resolver,
+    Result, Survey,
+};
 use libfuzzer_sys::fuzz_target;
 
 /// Extents looked at, and bytes read, of one image.
 const EXTENTS: usize = 2_000;
 const BYTES: u64 = 8 << 20;
 
+/// Every name leads to the bytes of the image itself.
+#[derive(Clone)]
+struct Mirror(Arc<Memory>);
+
+impl Resolver for Mirror {
+    fn resolve(&self, _: &Reference) -> Result<Resolved> {
+        Ok(Resolved { source: self.0.clone(), resolver: Arc::new(self.clone()) })
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
     let limits = Limits::default();
     for format in FORMATS {
         let source = Arc::new(Memory::new(data));
         let mut options = OpenOptions::new(FORMATS, &limits);
+        options.resolver = Arc::new(Mirror(source.clone()));
+        options.backing_format = Some(format);
         let mut names = vec![None];
         if let Ok(facts) = (format.inspect)(&*source, &limits) {
             names.extend(facts.snapshots.iter().take(3).map(|s| Some(s.name.clone())));

@@ -15,7 +15,8 @@ fuzz_target!(|data: &[u8]| {
     let formats: Vec<_> = FORMATS.iter().filter(|format| format.create.is_some()).collect();
     let format = formats[usize::from(head[0]) % formats.len()];
     let sectors = 1 + u64::from(u16::from_be_bytes([head[1], head[2]])) % 4096;
-    let mut create = Create { size: sectors * 512, compress: head[3] & 1 == 1, ..Create::default() };
+    let mut create =
+        Create { size: sectors * 512, compress: head[3] & 1 == 1, ..Create::default() };
     for (index, help) in format.options.iter().enumerate() {
         let choice = usize::from(head[4 + index % 4]) >> (index % 3);
         let values: Vec<_> = help.values.split('|').collect();
@@ -31,6 +32,8 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     let disk = model(sectors as usize * 512, rest);
+    let Ok(size) = (format.padded)(create.size, &create.options) else { return };
+    create.size = size;
     let writes = u64::from(u16::from_be_bytes([head[8], head[9]])) % 64;
     let dies = head[3] & 2 == 2;
     write(format, &create, &disk, if dies { writes } else { u64::MAX });
@@ -43,7 +46,8 @@ const OPERATIONS: usize = 64;
 fn model(size: usize, operations: &[u8]) -> Vec<u8> {
     let mut disk = vec![0; size];
     for operation in operations.chunks_exact(6).take(OPERATIONS) {
-        let number = |at: usize| usize::from(u16::from_be_bytes([operation[at], operation[at + 1]]));
+        let number =
+            |at: usize| usize::from(u16::from_be_bytes([operation[at], operation[at + 1]]));
         let start = number(0) * 61 % size;
         let end = (start + number(2)).min(size);
         for (index, byte) in disk[start..end].iter_mut().enumerate() {
@@ -78,7 +82,8 @@ fn write(format: &'static Format, create: &Create, disk: &[u8], writes: u64) {
             image.read(0, &mut bytes).expect("it was written");
             assert!(bytes == disk, "{} {:?}", format.name, create.options);
             if let Some(check) = format.check {
-                let tally = check(Links::alone(left), &Limits::default(), &mut |_| {}).expect("it can be checked");
+                let tally = check(Links::alone(left), &Limits::default(), &mut |_| {})
+                    .expect("it can be checked");
                 assert!(tally.is_clean(), "{} {:?} {tally:?}", format.name, create.options);
             }
         }
@@ -86,7 +91,8 @@ fn write(format: &'static Format, create: &Create, disk: &[u8], writes: u64) {
         Err(error) => {
             assert_eq!(error.kind(), Kind::Io, "{error:?}");
             // Raw has no header that could be missing; and the last sync may fail with all in place.
-            if format.name != "raw" && formats::probe(FORMATS, &*left).is_ok_and(|f| f.name == format.name)
+            if format.name != "raw"
+                && formats::probe(FORMATS, &*left).is_ok_and(|f| f.name == format.name)
             {
                 let mut bytes = vec![1; disk.len()];
                 open(left, format).read(0, &mut bytes).expect("a header stands over a whole image");
