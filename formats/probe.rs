@@ -16,8 +16,6 @@ const FOREIGN: &[(&str, i64, &[u8])] = &[
     ("vdi", 0x40, &[0x7f, 0x10, 0xda, 0xbe]),
     ("parallels", 0, b"WithoutFreeSpace"),
     ("parallels", 0, b"WithouFreSpacExt"),
-    ("qed", 0, b"QED\0"),
-    ("qcow", 0, b"QFI\xfb\0\0\0\x01"),
     ("luks", 0, b"LUKS\xba\xbe"),
     ("dmg", -512, b"koly"),
     ("bochs", 0, b"Bochs Virtual HD Image"),

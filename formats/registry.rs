@@ -3,13 +3,17 @@
 use crate::base::error::{Error, Result};
 use crate::base::model::format::Format;
 
+#[path = "qcow1/mod.rs"]
+mod qcow1;
 #[path = "qcow2/mod.rs"]
 mod qcow2;
+#[path = "qed/mod.rs"]
+mod qed;
 #[path = "raw/mod.rs"]
 mod raw;
 
 /// Every format; the one that matches any bytes stands last.
-pub static FORMATS: &[&Format] = &[&qcow2::FORMAT, &raw::FORMAT];
+pub static FORMATS: &[&Format] = &[&qcow2::FORMAT, &qcow1::FORMAT, &qed::FORMAT, &raw::FORMAT];
 
 /// The format of this name. `Invalid`, with the names there are, if there is none.
 pub fn format(name: &str) -> Result<&'static Format> {

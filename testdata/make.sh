@@ -99,6 +99,19 @@ qemu-img resize -q -f qcow2 image 10M
 qemu-img resize -q --shrink -f qcow2 image 200k
 keep qcow2 resized
 
+# QEMU's older formats.
+qemu-img convert -f raw -O qcow plain image
+keep qcow plain-v1
+qemu-img create -q -f qcow image 256k
+qemu-io -f qcow -c 'write -c -P 0x51 0 4k' -c 'write -c -P 0x52 20k 4k' -c 'write -P 0x53 40k 6k' \
+    -c 'write -c -s plain 64k 4k' -c 'write -c -P 0x54 252k 4k' image > log
+keep qcow zlib-v1
+qemu-img convert -f raw -O qed plain image
+keep qed qed
+qemu-img create -q -f qed -o cluster_size=4k,table_size=2 image 10M
+qemu-io -f qed -c 'write -P 0x51 0 30k' -c 'write -P 0x52 9M 5k' -c 'write -z 8k 12k' image > log
+keep qed qed-zeros-4k
+
 cp plain image
 keep raw plain
 head -c 1000 plain > image

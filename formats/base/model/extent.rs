@@ -81,9 +81,11 @@ impl Extent {
             (Place::Hole, Place::Hole)
             | (Place::Backing, Place::Backing)
             | (Place::Zero { offset: None }, Place::Zero { offset: None }) => true,
-            (Place::Zero { offset: Some(a) }, Place::Zero { offset: Some(b) }) => a + self.len == b,
+            (Place::Zero { offset: Some(a) }, Place::Zero { offset: Some(b) }) => {
+                a.checked_add(self.len) == Some(b)
+            }
             (Place::Data { file, offset }, Place::Data { file: other, offset: next }) => {
-                file == other && offset + self.len == next
+                file == other && offset.checked_add(self.len) == Some(next)
             }
             _ => false,
         };

@@ -1,5 +1,6 @@
 //! The words for a disk, apart from any format.
 
+pub(crate) mod claims;
 pub(crate) mod create;
 pub(crate) mod extent;
 pub(crate) mod facts;
