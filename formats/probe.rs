@@ -13,7 +13,6 @@ const FOREIGN: &[(&str, i64, &[u8])] = &[
     ("vhdx", 0, b"vhdxfile"),
     ("vhd", 0, b"conectix"),
     ("vhd", -512, b"conectix"),
-    ("vdi", 0x40, &[0x7f, 0x10, 0xda, 0xbe]),
     ("parallels", 0, b"WithoutFreeSpace"),
     ("parallels", 0, b"WithouFreSpacExt"),
     ("luks", 0, b"LUKS\xba\xbe"),

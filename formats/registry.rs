@@ -11,9 +11,12 @@ mod qcow2;
 mod qed;
 #[path = "raw/mod.rs"]
 mod raw;
+#[path = "vdi/mod.rs"]
+mod vdi;
 
 /// Every format; the one that matches any bytes stands last.
-pub static FORMATS: &[&Format] = &[&qcow2::FORMAT, &qcow1::FORMAT, &qed::FORMAT, &raw::FORMAT];
+pub static FORMATS: &[&Format] =
+    &[&qcow2::FORMAT, &vdi::FORMAT, &qcow1::FORMAT, &qed::FORMAT, &raw::FORMAT];
 
 /// The format of this name. `Invalid`, with the names there are, if there is none.
 pub fn format(name: &str) -> Result<&'static Format> {
