@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::layout::{ENTRY, Entry, Header};
 use crate::base::error::{Error, Result};
-use crate::base::storage::{Buffer, Pages, Put, Source, Storage, Window};
+use crate::base::storage::{Buffer, Le32, Pages, Put, Source, Storage, Window};
 
 /// Bytes that are copied at once.
 const CHUNK: u64 = 1 << 20;
@@ -14,24 +14,16 @@ const CHUNK: u64 = 1 << 20;
 pub(super) fn entries(
     pages: &Pages,
     header: &Header,
-    look: &mut dyn FnMut(u64, u64, Entry),
+    mut look: impl FnMut(u64, u64, Entry) -> Result<()>,
 ) -> Result<()> {
-    let (mut index, count) = (0, header.needed());
-    while index < count {
-        let at = header.map + index * ENTRY;
-        let seen = pages.look(at, (count - index) * ENTRY, |bytes| {
-            let entries = bytes.chunks_exact(4).map(Entry::of);
-            (index..)
-                .zip(entries)
-                .map(|(number, entry)| {
-                    look(number, header.map + number * ENTRY, entry);
-                })
-                .count() as u64
-        })?;
-        if seen == 0 {
-            return Err(Error::truncated(at, "the file ends inside the map"));
-        }
-        index += seen;
+    let mut seen = 0;
+    pages.words::<Le32>(header.map, header.needed(), |index, at, word| {
+        seen = index + 1;
+        look(index, at, Entry::of(word))
+    })?;
+    if seen < header.needed() {
+        let at = header.map + seen * ENTRY;
+        return Err(Error::truncated(at, "the file ends inside the map"));
     }
     Ok(())
 }
@@ -102,24 +94,24 @@ pub(super) fn compact(storage: &Arc<dyn Storage>, header: &Header, used: u64) ->
     let source: Arc<dyn Source> = storage.clone();
     let pages = Pages::new(source);
     let mut taken = Taken::none_of(used)?;
-    entries(&pages, header, &mut |_, _, entry| {
+    entries(&pages, header, |_, _, entry| {
         if let Entry::Block(number) = entry {
             taken.take(number.into());
         }
+        Ok(())
     })?;
-    let (mut free, mut buffer, mut done) = (0, buffer(), Ok(()));
+    let (mut free, mut buffer) = (0, buffer());
     let mut moved: Vec<(u64, u32)> = Vec::new();
-    entries(&pages, header, &mut |_, at, entry| {
-        let Entry::Block(number) = entry else { return };
-        if done.is_err() || u64::from(number) < used {
-            return;
+    entries(&pages, header, |_, at, entry| {
+        let Entry::Block(number) = entry else { return Ok(()) };
+        if u64::from(number) < used {
+            return Ok(());
         }
         free = taken.next_free(free);
-        done = copy(storage, header, number.into(), free, &mut buffer);
         moved.push((at, u32::try_from(free).unwrap_or(u32::MAX)));
         free += 1;
+        copy(storage, header, number.into(), free - 1, &mut buffer)
     })?;
-    done?;
     storage.settle()?;
     for (at, number) in moved {
         storage.put(at, &number.to_le_bytes())?;

@@ -9,7 +9,7 @@ use super::inspect;
 use super::layout::{ENTRY, Entry, Header};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::limits::Limits;
-use crate::base::model::finding::{Finding, Severity, Tally};
+use crate::base::model::finding::{Finding, Report, Severity, Tally};
 use crate::base::model::format::Links;
 use crate::base::storage::{Pages, Source};
 
@@ -22,13 +22,13 @@ pub(super) fn check(
     limits: &Limits,
     found: &mut dyn FnMut(Finding),
 ) -> Result<Tally> {
-    examine(&links.source, limits, found).map(|survey| survey.tally)
+    examine(&links.source, limits, found).map(|survey| survey.report.tally)
 }
 
 /// What there is to know of the blocks of an image.
-pub(super) struct Survey {
+pub(super) struct Survey<'a> {
     pub(super) header: Header,
-    pub(super) tally: Tally,
+    pub(super) report: Report<'a>,
     /// Blocks of the file in use.
     pub(super) used: u64,
     /// One more than the highest of them.
@@ -38,82 +38,77 @@ pub(super) struct Survey {
 }
 
 /// Looks at everything.
-pub(super) fn examine(
+pub(super) fn examine<'a>(
     source: &Arc<dyn Source>,
     limits: &Limits,
-    found: &mut dyn FnMut(Finding),
-) -> Result<Survey> {
+    found: &'a mut (dyn FnMut(Finding) + 'a),
+) -> Result<Survey<'a>> {
     let header = inspect::head(&**source)?;
     if header.needed() * ENTRY > limits.max_table {
         let what = format!("a map of {} blocks is too large to be checked", header.needed());
         return Err(Error::limit(what));
     }
-    let tally = Tally { total_clusters: header.needed(), ..Tally::default() };
-    let mut survey = Survey { header, tally, used: 0, end: 0, sound: true };
+    let mut survey = Survey { header, report: Report::new(found), used: 0, end: 0, sound: true };
+    survey.report.tally.total_clusters = survey.header.needed();
     for (at, what) in inspect::irregularities(&survey.header) {
-        survey.say(found, Severity::Corruption, at, what);
+        survey.report.corruption(at, what);
     }
-    let pages = Pages::new(source.clone());
-    survey.map(&pages, found)?;
-    survey.counts(found);
+    survey.map(&Pages::new(source.clone()))?;
+    survey.counts();
     Ok(survey)
 }
 
-impl Survey {
-    fn say(&mut self, found: &mut dyn FnMut(Finding), severity: Severity, at: u64, what: String) {
-        let finding = Finding { severity, what, at, fixed: false };
-        self.tally.count(&finding);
-        found(finding);
-    }
-
-    fn broken(&mut self, found: &mut dyn FnMut(Finding), at: u64, what: String) {
+impl Survey<'_> {
+    fn broken(&mut self, at: u64, what: String) {
         self.sound = false;
-        self.say(found, Severity::Corruption, at, what);
+        self.report.corruption(at, what);
     }
 
-    fn map(&mut self, pages: &Pages, found: &mut dyn FnMut(Finding)) -> Result<()> {
+    fn map(&mut self, pages: &Pages) -> Result<()> {
         let header = self.header.clone();
         let len = pages.source().len();
         // A file has no more blocks than its disk, but for some that are being moved.
         let most = header.needed() + SPARE;
         let mut taken = Taken::none_of(most)?;
         let mut before = None;
-        let read = entries(pages, &header, &mut |index, at, entry| {
+        let read = entries(pages, &header, |index, at, entry| {
             let Entry::Block(number) = entry else {
                 before = None;
-                return;
+                return Ok(());
             };
             let number = u64::from(number);
-            self.tally.allocated_clusters += 1;
-            self.tally.fragmented_clusters += u64::from(before.is_some_and(|n| n + 1 != number));
+            self.report.tally.allocated_clusters += 1;
+            self.report.tally.fragmented_clusters +=
+                u64::from(before.is_some_and(|n| n + 1 != number));
             before = Some(number);
             let needed = header.block.min(header.size - index * header.block);
             let end = header.end_of(number + 1).map(|end| end - header.block + needed);
             let what = || format!("block {index} of the disk is number {number} of the file");
             if end.is_none_or(|end| end > len) {
-                self.broken(found, at, what() + &format!(", past its end at {len}"));
+                self.broken(at, what() + &format!(", past its end at {len}"));
             } else if number >= most {
-                self.broken(found, at, what() + ", more than the disk has");
+                self.broken(at, what() + ", more than the disk has");
             }
             if taken.take(number) {
-                self.broken(found, at, what() + ", which another one is, too");
+                self.broken(at, what() + ", which another one is, too");
             } else {
                 self.used += 1;
             }
             self.end = self.end.max(number + 1);
+            Ok(())
         });
         match read {
             Err(error) if error.kind() == Kind::Truncated => {
                 let at = error.offset().unwrap_or(header.map);
-                self.broken(found, at, format!("the map is cut off by the file's end at {len}"));
+                self.broken(at, format!("the map is cut off by the file's end at {len}"));
             }
             read => read?,
         }
-        self.tally.image_end_offset = header.end_of(self.end).unwrap_or(u64::MAX);
+        self.report.tally.image_end_offset = header.end_of(self.end).unwrap_or(u64::MAX);
         Ok(())
     }
 
-    fn counts(&mut self, found: &mut dyn FnMut(Finding)) {
+    fn counts(&mut self) {
         let Header { allocated, .. } = self.header;
         let (end, used, at) = (self.end, self.used, self.header.fields().allocated);
         if !self.sound {
@@ -121,13 +116,13 @@ impl Survey {
         }
         if allocated < end {
             let what = format!("it counts {allocated} blocks with room, and uses {end}");
-            self.say(found, Severity::Corruption, at, what);
+            self.report.corruption(at, what);
         }
         let lost = allocated.max(end) - used;
         if lost > 0 {
             let what = format!("{lost} blocks of the file belong to no block of the disk");
-            self.say(found, Severity::Leak, at, what);
-            self.tally.leaks += lost - 1;
+            self.report.add(Severity::Leak, at, what);
+            self.report.tally.leaks += lost - 1;
         }
     }
 }

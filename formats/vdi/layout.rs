@@ -184,12 +184,21 @@ pub(super) enum Entry {
 }
 
 impl Entry {
-    /// What these four bytes say.
-    pub(super) fn of(bytes: &[u8]) -> Entry {
-        match u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) {
-            FREE => Entry::Free,
-            ZERO => Entry::Zero,
-            number => Entry::Block(number),
+    /// What this word says.
+    pub(super) fn of(word: u64) -> Entry {
+        match u32::try_from(word) {
+            Ok(ZERO) => Entry::Zero,
+            Ok(number) if number != FREE => Entry::Block(number),
+            Ok(_) | Err(_) => Entry::Free,
+        }
+    }
+
+    /// The word that says it.
+    pub(super) fn word(self) -> u32 {
+        match self {
+            Entry::Free => FREE,
+            Entry::Zero => ZERO,
+            Entry::Block(number) => number,
         }
     }
 }

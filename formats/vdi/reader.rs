@@ -9,7 +9,7 @@ use crate::base::limits::Limits;
 use crate::base::model::extent::{Extent, Place, push};
 use crate::base::model::format::Links;
 use crate::base::model::image::Image;
-use crate::base::storage::{Pages, Source, Span};
+use crate::base::storage::{Le32, Pages, Source, Span, Word};
 
 struct Vdi {
     pages: Pages,
@@ -41,7 +41,7 @@ impl Image for Vdi {
             let mut at = at;
             let mut start = first * self.header.block;
             for entry in bytes.chunks_exact(4) {
-                let place = self.place(Entry::of(entry), at)?;
+                let place = self.place(Entry::of(Le32::get(entry)), at)?;
                 let len = self.header.block.min(self.header.size - start);
                 push(out, Extent { start, len, place, depth: 0 });
                 start += len;

@@ -12,7 +12,7 @@ use super::layout::SECTOR;
 use crate::base::error::Result;
 use crate::base::limits::Limits;
 use crate::base::model::create::Create;
-use crate::base::model::finding::{Finding, Repair, Severity, Tally};
+use crate::base::model::finding::{Finding, Repair, Report, Severity, Tally};
 use crate::base::model::identity::{Identity, swap_uuid};
 use crate::base::storage::{Put, Source, Storage};
 
@@ -25,34 +25,25 @@ pub(super) fn repair(
     found: &mut dyn FnMut(Finding),
 ) -> Result<Tally> {
     let source: Arc<dyn Source> = storage.clone();
-    let before = examine(&source, limits, &mut |_| {})?;
-    let mut fixed = Tally::default();
-    let mut say = |severity, at, what: String| {
-        let finding = Finding { severity, what, at, fixed: true };
-        fixed.count(&finding);
-        found(finding);
-    };
+    let mut ignore = |_| {};
+    let before = examine(&source, limits, &mut ignore)?;
+    let mut report = Report::new(&mut *found);
     if what == Repair::All {
-        header(&storage, &before, &mut say)?;
+        header(&storage, &before, &mut report)?;
     }
     let lost = before.header.allocated.max(before.end) - before.used;
     if before.sound && (lost > 0 || what == Repair::All) {
-        blocks(&storage, &before, lost, &mut say)?;
+        blocks(&storage, &before, lost, &mut report)?;
     }
-    if before.sound && lost > 0 {
-        fixed.leaks_fixed += lost - 1;
-    }
-    let after = examine(&source, limits, found)?;
-    let (corruptions_fixed, leaks_fixed) = (fixed.corruptions_fixed, fixed.leaks_fixed);
-    Ok(Tally { corruptions_fixed, leaks_fixed, ..after.tally })
+    let fixed = report.tally;
+    let mut tally = examine(&source, limits, found)?.report.tally;
+    tally.corruptions_fixed = fixed.corruptions_fixed;
+    tally.leaks_fixed = fixed.leaks_fixed;
+    Ok(tally)
 }
 
 /// UUIDs that are null, and sectors that have no size.
-fn header(
-    storage: &Arc<dyn Storage>,
-    survey: &Survey,
-    say: &mut dyn FnMut(Severity, u64, String),
-) -> Result<()> {
+fn header(storage: &Arc<dyn Storage>, survey: &Survey, report: &mut Report) -> Result<()> {
     let header = &survey.header;
     let fields = header.fields();
     let create = Create { size: header.size, ..Create::default() };
@@ -67,7 +58,7 @@ fn header(
         } else {
             continue;
         }
-        say(Severity::Corruption, at, what);
+        report.fixed(Severity::Corruption, at, what);
     }
     storage.settle()
 }
@@ -77,21 +68,22 @@ fn blocks(
     storage: &Arc<dyn Storage>,
     survey: &Survey,
     lost: u64,
-    say: &mut dyn FnMut(Severity, u64, String),
+    report: &mut Report,
 ) -> Result<()> {
     let (allocated, end) = (survey.header.allocated, survey.end);
     let at = survey.header.fields().allocated;
     if allocated < end {
         let what = format!("it counted {allocated} blocks with room, and used {end}");
-        say(Severity::Corruption, at, what);
+        report.fixed(Severity::Corruption, at, what);
     }
     if allocated > survey.header.blocks {
         let what = format!("it counted {allocated} blocks with room, more than it had");
-        say(Severity::Corruption, at, what);
+        report.fixed(Severity::Corruption, at, what);
     }
     if lost > 0 {
         let what = format!("{lost} blocks of the file belonged to no block of the disk");
-        say(Severity::Leak, at, what);
+        report.fixed(Severity::Leak, at, what);
+        report.tally.leaks_fixed += lost - 1;
     }
     if allocated != survey.used {
         compact(storage, &survey.header, survey.used)?;

@@ -7,7 +7,7 @@ use super::check::{Survey, examine};
 use super::layout::{DIFFERENCING, ENTRY, Entry, FIXED, FREE, Header};
 use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
-use crate::base::storage::{Pages, Put, Source, Span, Storage};
+use crate::base::storage::{Pages, Put, Source, Span, Storage, Window};
 
 /// Bytes of entries that are written at once.
 const CHUNK: usize = 1 << 20;
@@ -17,13 +17,14 @@ const CHUNK: usize = 1 << 20;
 #[expect(clippy::needless_pass_by_value, reason = "a ResizeFn takes it by value")]
 pub(super) fn resize(storage: Arc<dyn Storage>, size: u64, limits: &Limits) -> Result<()> {
     let source: Arc<dyn Source> = storage.clone();
-    let survey = examine(&source, limits, &mut |_| {})?;
+    let mut ignore = |_| {};
+    let survey = examine(&source, limits, &mut ignore)?;
     let header = &survey.header;
     if header.old || header.kind == DIFFERENCING {
         let what = "the size of a vdi image with a parent or of the old version cannot be changed";
         return Err(Error::unsupported(what));
     }
-    if !survey.tally.is_clean() {
+    if !survey.report.tally.is_clean() {
         return Err(Error::malformed(0, "it is not sound; only sound images are resized"));
     }
     if !size.is_multiple_of(512) {
@@ -73,8 +74,9 @@ impl Job {
 
     fn shrink(&mut self, survey: &Survey, size: u64, blocks: u64) -> Result<()> {
         let mut dropped = 0;
-        entries(&self.pages(), &self.header, &mut |index, _, entry| {
+        entries(&self.pages(), &self.header, |index, _, entry| {
             dropped += u64::from(index >= blocks && matches!(entry, Entry::Block(_)));
+            Ok(())
         })?;
         self.fill(blocks, self.header.needed(), None)?;
         self.storage.settle()?;
@@ -94,16 +96,16 @@ impl Job {
             return Err(Error::limit(format!("a map for {blocks} blocks has no room")));
         };
         let mut next = end.max(gone);
-        let (mut buffer, mut done, mut moved) = (buffer(), Ok(()), Vec::new());
-        entries(&self.pages(), &old, &mut |_, at, entry| {
-            let Entry::Block(number) = entry else { return };
-            if u64::from(number) < gone && done.is_ok() {
-                done = copy(&self.storage, &old, number.into(), next, &mut buffer);
-                moved.push((at, u32::try_from(next).unwrap_or(FREE)));
-                next += 1;
+        let (mut buffer, mut moved) = (buffer(), Vec::new());
+        entries(&self.pages(), &old, |_, at, entry| {
+            let Entry::Block(number) = entry else { return Ok(()) };
+            if u64::from(number) >= gone {
+                return Ok(());
             }
+            moved.push((at, u32::try_from(next).unwrap_or(FREE)));
+            next += 1;
+            copy(&self.storage, &old, number.into(), next - 1, &mut buffer)
         })?;
-        done?;
         let count = u32::try_from(next).ok().filter(|count| *count < FREE - 1);
         let count = count.ok_or_else(|| Error::limit("too many blocks"))?;
         self.storage.settle()?;
@@ -118,18 +120,15 @@ impl Job {
 
     /// Writes the map anew where the first `gone` blocks were, and says so in the header.
     fn move_map(&mut self, old: &Header, gone: u64, data: u64) -> Result<()> {
+        let gone = u32::try_from(gone).unwrap_or(u32::MAX);
         let mut map: Vec<u8> = Vec::new();
-        entries(&self.pages(), old, &mut |_, at, entry| {
-            let word = match entry {
-                Entry::Block(number) => {
-                    let gone = u32::try_from(gone).unwrap_or(u32::MAX);
-                    number.saturating_sub(gone)
-                }
-                Entry::Free => FREE,
-                Entry::Zero => FREE - 1,
+        entries(&self.pages(), old, |_, _, entry| {
+            let entry = match entry {
+                Entry::Block(number) => Entry::Block(number.saturating_sub(gone)),
+                Entry::Free | Entry::Zero => entry,
             };
-            debug_assert!(at >= old.map, "an entry of the map");
-            map.extend(word.to_le_bytes());
+            map.extend(entry.word().to_le_bytes());
+            Ok(())
         })?;
         self.storage.put(old.data, &map)?;
         self.header.map = old.data;
@@ -157,10 +156,11 @@ impl Job {
     fn clear_behind(&self, size: u64) -> Result<()> {
         let (last, rest) = (size / self.header.block, size % self.header.block);
         let mut place = None;
-        entries(&self.pages(), &self.header, &mut |index, _, entry| {
+        entries(&self.pages(), &self.header, |index, _, entry| {
             if let (true, Entry::Block(number)) = (index == last, entry) {
                 place = self.header.place(number);
             }
+            Ok(())
         })?;
         let Some(place) = place.filter(|_| rest > 0) else { return Ok(()) };
         let fail = |error| Error::io("cannot write zeros", error).at(place + rest);
@@ -184,7 +184,7 @@ impl Job {
     fn write_header(&self, size: u64, blocks: u64, allocated: u64) -> Result<()> {
         let fields = self.header.fields();
         let mut bytes = vec![0; usize::try_from(fields.create - fields.map).expect("52")];
-        crate::base::storage::Window::read(&*self.storage, fields.map, &mut bytes)?;
+        Window::read(&*self.storage, fields.map, &mut bytes)?;
         let small = |number: u64| u32::try_from(number).map_err(|_| Error::limit("too large"));
         for (field, value) in [
             (fields.map, small(self.header.map)?),
