@@ -11,8 +11,6 @@ const FOREIGN: &[(&str, i64, &[u8])] = &[
     ("vmdk", 0, b"COWD"),
     ("vmdk", 0, b"# Disk DescriptorFile"),
     ("vhdx", 0, b"vhdxfile"),
-    ("vhd", 0, b"conectix"),
-    ("vhd", -512, b"conectix"),
     ("parallels", 0, b"WithoutFreeSpace"),
     ("parallels", 0, b"WithouFreSpacExt"),
     ("luks", 0, b"LUKS\xba\xbe"),

@@ -13,10 +13,12 @@ mod qed;
 mod raw;
 #[path = "vdi/mod.rs"]
 mod vdi;
+#[path = "vhd/mod.rs"]
+mod vhd;
 
 /// Every format; the one that matches any bytes stands last.
 pub static FORMATS: &[&Format] =
-    &[&qcow2::FORMAT, &vdi::FORMAT, &qcow1::FORMAT, &qed::FORMAT, &raw::FORMAT];
+    &[&qcow2::FORMAT, &vhd::FORMAT, &vdi::FORMAT, &qcow1::FORMAT, &qed::FORMAT, &raw::FORMAT];
 
 /// The format of this name. `Invalid`, with the names there are, if there is none.
 pub fn format(name: &str) -> Result<&'static Format> {
