@@ -1,0 +1,40 @@
+//! vmdk: VMware's format; a descriptor says of which extents a disk is made.
+//!
+//! ```text
+//!   descriptor    text: a file of its own, or inside the only sparse extent
+//!   flat extent   bytes of the disk
+//!   sparse one    header | descriptor | grain directory ──▶ grain tables ──▶ grains
+//!   stream        header | descriptor | marker, grain | ... | marker, table | ...
+//!                        | marker, directory | marker, footer | end
+//! ```
+//!
+//! Source: libyal `libvmdk` documentation; VMware `open-vmdk`. Not supported: disks on devices;
+//! encrypted extents; images with a parent are read, and are not written.
+
+mod descriptor;
+mod inspect;
+mod layout;
+mod reader;
+mod sparse;
+
+use crate::base::model::create::whole_sectors;
+use crate::base::model::format::Format;
+
+pub(crate) static FORMAT: Format = Format {
+    name: "vmdk",
+    aliases: &[],
+    about: "VMware's disk image, in one file or several, and as a stream",
+    extensions: &["vmdk"],
+    probe: inspect::probe,
+    inspect: inspect::inspect,
+    open: reader::open,
+    padded: |size, _| whole_sectors(size),
+    create: None,
+    appends: None,
+    likeness: None,
+    measure: None,
+    check: None,
+    repair: None,
+    resize: None,
+    options: &[],
+};
