@@ -15,10 +15,19 @@ mod raw;
 mod vdi;
 #[path = "vhd/mod.rs"]
 mod vhd;
+#[path = "vmdk/mod.rs"]
+mod vmdk;
 
 /// Every format; the one that matches any bytes stands last.
-pub static FORMATS: &[&Format] =
-    &[&qcow2::FORMAT, &vhd::FORMAT, &vdi::FORMAT, &qcow1::FORMAT, &qed::FORMAT, &raw::FORMAT];
+pub static FORMATS: &[&Format] = &[
+    &qcow2::FORMAT,
+    &vmdk::FORMAT,
+    &vhd::FORMAT,
+    &vdi::FORMAT,
+    &qcow1::FORMAT,
+    &qed::FORMAT,
+    &raw::FORMAT,
+];
 
 /// The format of this name. `Invalid`, with the names there are, if there is none.
 pub fn format(name: &str) -> Result<&'static Format> {

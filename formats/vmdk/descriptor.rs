@@ -75,7 +75,8 @@ impl Descriptor {
         let mut size: u64 = 0;
         for line in &self.extents {
             let sum = size.checked_add(line.len).filter(|sum| i64::try_from(*sum).is_ok());
-            size = sum.ok_or_else(|| Error::malformed(0, "its extents add up to over 2^63 bytes"))?;
+            size =
+                sum.ok_or_else(|| Error::malformed(0, "its extents add up to over 2^63 bytes"))?;
         }
         Ok(size)
     }
@@ -118,7 +119,8 @@ pub(super) fn begins(bytes: &[u8]) -> bool {
             }
             return false;
         };
-        let words: Vec<u8> = comment.iter().filter(|byte| !byte.is_ascii_whitespace()).copied().collect();
+        let words: Vec<u8> =
+            comment.iter().filter(|byte| !byte.is_ascii_whitespace()).copied().collect();
         if words.eq_ignore_ascii_case(TITLE.as_bytes()) {
             return true;
         }
@@ -247,7 +249,7 @@ fn extent(line: &str) -> IResult<&str, Sectors<'_>> {
     ));
     let name = delimited(char('"'), take_till(|c| c == '"'), char('"'));
     let tail = (name, opt(preceded(space1, number)), rest_of_line);
-    let parts = (access, space1, number, space1, kind, opt(preceded(space0, tail)), space0);
+    let mut parts = (access, space1, number, space1, kind, opt(preceded(space0, tail)), space0);
     let (left, (access, _, len, _, kind, tail, _)) = parts.parse(line)?;
     let (name, offset) = match tail {
         Some((name, offset, _)) => (Some(name), offset),
@@ -316,9 +318,8 @@ impl Text<'_> {
 
 /// Bytes in two groups of eight, as VMware writes a UUID.
 fn spaced(uuid: &[u8; 16]) -> String {
-    let group = |bytes: &[u8]| {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
-    };
+    let group =
+        |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
     format!("{}-{}", group(&uuid[..8]), group(&uuid[8..]))
 }
 

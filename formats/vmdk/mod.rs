@@ -11,11 +11,15 @@
 //! Source: libyal `libvmdk` documentation; VMware `open-vmdk`. Not supported: disks on devices;
 //! encrypted extents; images with a parent are read, and are not written.
 
+mod check;
 mod descriptor;
 mod inspect;
 mod layout;
 mod reader;
+mod repair;
+mod resize;
 mod sparse;
+mod survey;
 
 use crate::base::model::create::whole_sectors;
 use crate::base::model::format::Format;
@@ -33,8 +37,8 @@ pub(crate) static FORMAT: Format = Format {
     appends: None,
     likeness: None,
     measure: None,
-    check: None,
-    repair: None,
-    resize: None,
+    check: Some(check::check),
+    repair: Some(repair::repair),
+    resize: Some(resize::resize),
     options: &[],
 };
