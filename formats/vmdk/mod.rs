@@ -13,13 +13,18 @@
 
 mod check;
 mod descriptor;
+mod flat;
 mod inspect;
 mod layout;
+mod options;
 mod reader;
 mod repair;
 mod resize;
 mod sparse;
+mod split;
+mod stream;
 mod survey;
+mod writer;
 
 use crate::base::model::create::whole_sectors;
 use crate::base::model::format::Format;
@@ -33,12 +38,12 @@ pub(crate) static FORMAT: Format = Format {
     inspect: inspect::inspect,
     open: reader::open,
     padded: |size, _| whole_sectors(size),
-    create: None,
-    appends: None,
+    create: Some(writer::create),
+    appends: Some(options::appends),
     likeness: None,
-    measure: None,
+    measure: Some(options::measure),
     check: Some(check::check),
     repair: Some(repair::repair),
     resize: Some(resize::resize),
-    options: &[],
+    options: options::OPTIONS,
 };

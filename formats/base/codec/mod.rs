@@ -70,6 +70,12 @@ impl Encoder {
         self.encode_into(packing, bytes, bytes.len().saturating_sub(1), out)
     }
 
+    /// Bytes that so many take at most when they are packed anyway.
+    pub(crate) fn most(len: u64) -> u64 {
+        // Both codecs fall back to storing bytes as they are, in blocks with short headers.
+        len + len / 64 + 128
+    }
+
     /// Appends `bytes`, packed, to `out`, even if that takes more than `bytes` do.
     pub fn encode_anyway(
         &mut self,
@@ -77,8 +83,7 @@ impl Encoder {
         bytes: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        // Both codecs fall back to storing bytes as they are, in blocks with short headers.
-        let room = bytes.len() + bytes.len() / 64 + 128;
+        let room = usize::try_from(Encoder::most(bytes.len() as u64)).unwrap_or(usize::MAX);
         match self.encode_into(packing, bytes, room, out)? {
             true => Ok(()),
             false => Err(Error::unsupported("a unit grows beyond measure when it is packed")),

@@ -68,6 +68,10 @@ impl<T: Target> Target for Faulty<T> {
     fn is_fresh(&self) -> bool {
         self.inner.is_fresh()
     }
+
+    fn appends_only(&self) -> bool {
+        self.inner.appends_only()
+    }
 }
 
 impl<T: Source> Source for Faulty<T> {

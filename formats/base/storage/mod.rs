@@ -107,6 +107,11 @@ pub trait Target: Send + Sync {
         None
     }
 
+    /// Whether bytes go in from front to end only, each once: a pipe.
+    fn appends_only(&self) -> bool {
+        false
+    }
+
     /// Whether [`share`](Target::share) from this source takes no time and no room.
     fn shares_with(&self, source: &dyn Source) -> bool {
         let _ = source;

@@ -79,6 +79,10 @@ impl Target for Stream {
     fn is_fresh(&self) -> bool {
         false
     }
+
+    fn appends_only(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]
