@@ -11,7 +11,8 @@ cd "$work"
 keep() {
     folder="$here/good/$1"
     mkdir -p "$folder"
-    if [ "$1" = raw ]; then cp image disk; else qemu-img convert -f "$1" -O raw image disk; fi
+    case "$1" in vhd) theirs=vpc ;; *) theirs=$1 ;; esac
+    if [ "$1" = raw ]; then cp image disk; else qemu-img convert -f "$theirs" -O raw image disk; fi
     zstd -19 --quiet --force image -o "$folder/$2.zst"
     {
         echo "format = \"$1\""
@@ -111,6 +112,23 @@ keep qed qed
 qemu-img create -q -f qed -o cluster_size=4k,table_size=2 image 10M
 qemu-io -f qed -c 'write -P 0x51 0 30k' -c 'write -P 0x52 9M 5k' -c 'write -z 8k 12k' image > log
 keep qed qed-zeros-4k
+
+qemu-img convert -f raw -O vdi plain image
+keep vdi dynamic
+qemu-img convert -f raw -O vdi -o static=on plain image
+keep vdi static
+# Blocks that were written out of order, and a disk that ends inside a block.
+qemu-img create -q -f vdi image 3500k
+qemu-io -f vdi -c 'write -P 0x51 3200k 20k' -c 'write -P 0x52 5k 2k' -c 'write -z 5k 1k' image > log
+keep vdi out-of-order
+
+qemu-img convert -f raw -O vpc plain image
+keep vhd dynamic
+qemu-img convert -f raw -O vpc -o subformat=fixed plain image
+keep vhd fixed
+qemu-img create -q -f vpc -o force_size=on image 7000k
+qemu-io -f vpc -c 'write -P 0x61 6500k 20k' -c 'write -P 0x62 5k 2k' image > log
+keep vhd out-of-order
 
 cp plain image
 keep raw plain
