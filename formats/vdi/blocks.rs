@@ -53,11 +53,14 @@ impl Taken {
 
     /// The first one from `at` on that is not taken.
     pub(super) fn next_free(&self, at: u64) -> u64 {
-        let is_taken = |number: u64| {
+        let mut number = at;
+        loop {
             let (word, bit) = Taken::place(number);
-            self.0.get(word).is_some_and(|word| word & bit != 0)
-        };
-        (at..).find(|number| !is_taken(*number)).unwrap_or(at)
+            if self.0.get(word).is_none_or(|word| word & bit == 0) {
+                return number;
+            }
+            number += 1;
+        }
     }
 }
 

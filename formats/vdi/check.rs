@@ -17,6 +17,7 @@ use crate::base::storage::{Pages, Source};
 const SPARE: u64 = 1 << 16;
 
 /// Checks an image. Fails only if its header cannot be used, or past a limit.
+#[expect(clippy::needless_pass_by_value, reason = "a CheckFn takes it by value")]
 pub(super) fn check(
     links: Links,
     limits: &Limits,

@@ -113,7 +113,7 @@ fn hazards(header: &Header, facts: &mut Facts) {
     }
 }
 
-/// What VirtualBox refuses and a reader need not mind: where it stands, and what it is.
+/// What `VirtualBox` refuses and a reader need not mind: where it stands, and what it is.
 pub(super) fn irregularities(header: &Header) -> Vec<(u64, String)> {
     let (fields, mut found) = (header.fields(), Vec::new());
     if header.create == [0; 16] {

@@ -1,6 +1,6 @@
 //! Bytes ↔ structs. All integers are little endian; offsets and sizes are bytes.
 //!
-//! Source: VirtualBox `VDICore.h`.
+//! Source: `VirtualBox`, `VDICore.h`.
 
 use binrw::{BinRead, BinResult, BinWrite};
 

@@ -1,4 +1,4 @@
-//! vdi: VirtualBox's format, blocks of one size found by a single map.
+//! vdi: `VirtualBox`'s format, blocks of one size found by a single map.
 //!
 //! ```text
 //!   0        text, signature, version, header            (512 bytes at most here)
@@ -6,9 +6,9 @@
 //!   data     | extra, block 0 | extra, block 1 | ...     (in any order of the disk)
 //! ```
 //!
-//! Source: VirtualBox `VDICore.h`. Not supported: images of the undo type; images with a parent are
-//! read, checked and mended, and are not written or resized. The parent has no name in the file:
-//! the user says which it is, and the UUIDs say whether it is the right one.
+//! Source: `VirtualBox`, `VDICore.h`. Not supported: images of the undo type; images with a parent
+//! are read, checked and mended, and are not written or resized. The parent has no name in the
+//! file: the user says which it is, and the UUIDs say whether it is the right one.
 
 mod blocks;
 mod check;

@@ -19,7 +19,7 @@ pub(super) const OPTIONS: &[OptionHelp] = &[
     OptionHelp {
         name: "block_size",
         values: "64k to 16M, a power of two",
-        about: "unit in which room is given out; qemu reads 1M only (default 1M)",
+        about: "unit in which room is given out; qemu and 7-Zip read 1M only (default 1M)",
     },
     OptionHelp {
         name: "uuid",

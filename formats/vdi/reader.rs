@@ -64,13 +64,12 @@ impl Vdi {
         match entry {
             Entry::Free => Ok(self.missing),
             Entry::Zero => Ok(Place::Zero { offset: None }),
-            Entry::Block(number) => match self.header.place(number) {
-                Some(offset) => Ok(Place::Data { file: 0, offset }),
-                None => {
-                    let what = format!("block {number} of the file lies past every file's end");
-                    Err(Error::malformed(at, what))
-                }
-            },
+            Entry::Block(number) => {
+                let far = || format!("block {number} of the file lies past every file's end");
+                let offset = self.header.place(number);
+                let offset = offset.ok_or_else(|| Error::malformed(at, far()))?;
+                Ok(Place::Data { file: 0, offset })
+            }
         }
     }
 }

@@ -14,7 +14,6 @@ const CHUNK: usize = 1 << 20;
 
 /// `Malformed` for an image that is not sound, `Unsupported` for one with a parent or of the old
 /// version, `Invalid` for a size that is not of whole sectors.
-#[expect(clippy::needless_pass_by_value, reason = "a ResizeFn takes it by value")]
 pub(super) fn resize(storage: Arc<dyn Storage>, size: u64, limits: &Limits) -> Result<()> {
     let source: Arc<dyn Source> = storage.clone();
     let mut ignore = |_| {};

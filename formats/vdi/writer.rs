@@ -6,7 +6,7 @@
 //!   ..       blocks that hold data, in the order of the disk; or all of them
 //! ```
 //!
-//! VirtualBox begins its map at 1 MiB and its blocks at 2 MiB, qemu right behind the header. All
+//! `VirtualBox` begins its map at 1 MiB and its blocks at 2 MiB, qemu right behind the header. All
 //! readers take either. Blocks that begin at a multiple of 4096 can be shared and are read by whole
 //! pages, and a small disk stays a small file.
 

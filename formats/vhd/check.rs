@@ -12,6 +12,7 @@ use crate::base::model::format::Links;
 use crate::base::storage::{Be32, Pages, Source, Span};
 
 /// Checks an image. Fails only if footer or header cannot be used, or past a limit.
+#[expect(clippy::needless_pass_by_value, reason = "a CheckFn takes it by value")]
 pub(super) fn check(
     links: Links,
     limits: &Limits,

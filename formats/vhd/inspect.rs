@@ -2,8 +2,8 @@
 
 use super::footers::{self, Chosen};
 use super::layout::{
-    Blocks, DIFFERENCING, ENTRY, FIXED, FOOTER, Footer, Geometry, HEADER, HEADER_COOKIE,
-    HEADER_SUM, Header, MAX_BLOCK, SECTOR, VERSION, checksum,
+    Blocks, DIFFERENCING, ENTRY, FIXED, FOOTER, Footer, Geometry, HEADER, HEADER_BYTES,
+    HEADER_COOKIE, HEADER_SUM, Header, MAX_BLOCK, SECTOR, VERSION, checksum,
 };
 use super::parent;
 use crate::base::error::{Error, Kind, Result};
@@ -62,7 +62,7 @@ pub(super) fn understood(window: &dyn Window, chosen: Chosen) -> Result<Head> {
         let what = format!("the BAT has room for {there} bytes, too few for {size}");
         return Err(Error::malformed(footer.header, what));
     }
-    Ok(Head { dynamic, size, chosen })
+    Ok(Head { chosen, dynamic, size })
 }
 
 /// The header to which this footer leads; `None` for a fixed disk.
@@ -75,7 +75,7 @@ fn dynamic(window: &dyn Window, footer: &Footer) -> Result<Option<Dynamic>> {
     if at < FOOTER {
         return Err(Error::malformed(16, format!("the header lies at {at:#x}, over the footer")));
     }
-    let bytes = window.array::<{ HEADER as usize }>(at)?;
+    let bytes = window.array::<HEADER_BYTES>(at)?;
     let Some(header) = Header::parse(&bytes).filter(|_| bytes.starts_with(&HEADER_COOKIE)) else {
         return Err(Error::malformed(at, "there is no header where the footer leads"));
     };

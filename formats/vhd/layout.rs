@@ -11,6 +11,8 @@ pub(super) const HEADER_COOKIE: [u8; 8] = *b"cxsparse";
 pub(super) const FOOTER: u64 = 512;
 pub(super) const SHORT_FOOTER: u64 = 511;
 pub(super) const HEADER: u64 = 1024;
+pub(super) const FOOTER_BYTES: usize = 512;
+pub(super) const HEADER_BYTES: usize = 1024;
 /// Bytes of a sector.
 pub(super) const SECTOR: u64 = 512;
 /// The version of footers and headers.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::check::{Survey, examine};
-use super::layout::{FIXED, FOOTER, SECTOR};
+use super::layout::{FIXED, FOOTER, FOOTER_BYTES, SECTOR};
 use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
 use crate::base::model::finding::{Finding, Repair, Report, Severity, Tally};
@@ -80,9 +80,9 @@ fn footers(storage: &Arc<dyn Storage>, survey: &Survey, report: &mut Report) -> 
 fn place(storage: &Arc<dyn Storage>, survey: &Survey) -> Result<u64> {
     let total = Source::len(&**storage);
     if let Some(last) = total.checked_sub(FOOTER).filter(|last| *last >= survey.end) {
-        let mut bytes = [0; FOOTER as usize];
+        let mut bytes = [0; FOOTER_BYTES];
         Window::read(&**storage, last, &mut bytes)?;
-        if bytes == [0; FOOTER as usize] && last.is_multiple_of(SECTOR) {
+        if bytes == [0; FOOTER_BYTES] && last.is_multiple_of(SECTOR) {
             return Ok(last);
         }
     }

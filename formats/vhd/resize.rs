@@ -16,7 +16,6 @@ const CHUNK: u64 = 1 << 20;
 
 /// `Malformed` for an image that is not sound, `Unsupported` for one with a parent, `Invalid` for a
 /// size that is not of whole sectors or too large for a dynamic image.
-#[expect(clippy::needless_pass_by_value, reason = "a ResizeFn takes it by value")]
 pub(super) fn resize(storage: Arc<dyn Storage>, size: u64, limits: &Limits) -> Result<()> {
     let source: Arc<dyn Source> = storage.clone();
     let mut ignore = |_| {};
@@ -33,6 +32,8 @@ pub(super) fn resize(storage: Arc<dyn Storage>, size: u64, limits: &Limits) -> R
     }
     let mut footer = survey.head.chosen.footer.clone();
     footer.current_size = size;
+    // Some readers (libvhdi) take the size at creation for the one that counts.
+    footer.original_size = size;
     footer.geometry = Geometry::of(size);
     if footer.is_contradictory() {
         // Its maker's rule would make another size of it.

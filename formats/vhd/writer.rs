@@ -14,8 +14,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::layout::{
-    CREATOR, DYNAMIC, ENTRY, FIXED, FOOTER, Footer, Geometry, Header, Locator, NOWHERE, RESERVED,
-    SYSTEM, VERSION, entry_for,
+    CREATOR, DYNAMIC, ENTRY, FIXED, FOOTER, FOOTER_BYTES, Footer, Geometry, Header, Locator,
+    NOWHERE, RESERVED, SYSTEM, VERSION, entry_for,
 };
 use super::options::Plan;
 use crate::base::error::{Error, Result};
@@ -79,7 +79,7 @@ impl Vhd {
             Some(len) => self.target.put(len.saturating_sub(2 * FOOTER), &[0; 1024])?,
             None => self.target.set_len(0).map_err(|e| Error::io("cannot empty it", e))?,
         }
-        self.target.put(0, &[0; FOOTER as usize])
+        self.target.put(0, &[0; FOOTER_BYTES])
     }
 
     /// Room for a block, whose bitmap says that all of it is there.
