@@ -13,6 +13,7 @@ need() { command -v "$1" >/dev/null || packages+=("$2"); }
 need qemu-img qemu-utils
 need 7zz 7zip
 need qcowmount libqcow-utils
+need vhdimount libvhdi-utils
 need fusermount fuse
 need mkfs.xfs xfsprogs
 need zstd zstd

@@ -122,6 +122,15 @@ qemu-img create -q -f vdi image 3500k
 qemu-io -f vdi -c 'write -P 0x51 3200k 20k' -c 'write -P 0x52 5k 2k' -c 'write -z 5k 1k' image > log
 keep vdi out-of-order
 
+# Small ones, too: the fuzzers begin with them.
+qemu-img create -q -f vdi image 3500k
+keep vdi no-blocks
+
+qemu-img create -q -f vpc -o force_size=on image 7000k
+keep vhd no-blocks
+qemu-img create -q -f vpc -o subformat=fixed,force_size=on image 20k
+qemu-io -f vpc -c 'write -P 0x63 3k 5k' image > log
+keep vhd small
 qemu-img convert -f raw -O vpc plain image
 keep vhd dynamic
 qemu-img convert -f raw -O vpc -o subformat=fixed plain image
