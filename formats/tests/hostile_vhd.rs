@@ -11,7 +11,7 @@ use std::sync::Arc;
 use disks::{Dice, Folder, disk, image, raw, read_all};
 use formats::{
     Create, FORMATS, Facts, Finding, Format, HazardKind, Image, Ingest, Kind, Limits, Links,
-    Memory, OpenOptions, Repair, Result, Tally,
+    Memory, OpenOptions, Repair, Result, Source, Span, Tally, Target,
 };
 use oracle::{Place, has};
 
@@ -624,5 +624,75 @@ fn a_uuid_is_as_told_or_follows_from_the_content() {
         let (one, two) = (made(&options[..1], &bytes), made(&options[..1], &bytes));
         assert!(one == two, "the same disk, the same file");
         assert_ne!(uuid(&one), uuid(&made(&options[..1], &other)));
+    }
+}
+
+/// Storage that stays as long as it is, and has held something else.
+struct Device(Memory);
+
+impl Device {
+    fn new(len: usize) -> Device {
+        let mut bytes = vec![0; len];
+        Dice::new(15).fill(&mut bytes);
+        // Another image was there, whose footers must not be taken for those of ours.
+        let old = Footer::new(2, len as u64 - 512).bytes();
+        bytes[..512].copy_from_slice(&old);
+        bytes[len - 512..].copy_from_slice(&old);
+        Device(Memory::new(bytes))
+    }
+}
+
+impl Target for Device {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        assert!(offset + bytes.len() as u64 <= self.0.len(), "past the end of the device");
+        self.0.write_at(offset, bytes)
+    }
+
+    fn zero(&self, span: Span) -> std::io::Result<()> {
+        self.0.zero(span)
+    }
+
+    fn allocate(&self, _: Span) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        assert!(len <= self.0.len(), "a device does not grow");
+        Ok(())
+    }
+
+    fn sync(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn is_fresh(&self) -> bool {
+        false
+    }
+
+    fn fixed_len(&self) -> Option<u64> {
+        Some(self.0.len())
+    }
+}
+
+#[test]
+fn on_a_device_the_footer_lies_at_its_end() {
+    let bytes = disk(16, 5 * MIB - 512);
+    let write = |len: usize, subformat: &str| -> Result<Vhd> {
+        let mut create = Create { size: bytes.len() as u64, ..Default::default() };
+        create.options.set("subformat", subformat);
+        let device = Arc::new(Device::new(len));
+        let writer = vhd().create.unwrap()(device.clone(), &create)?;
+        formats::copy(&*raw(&bytes), &*writer, &formats::CopyOptions::default())?;
+        Ok(Vhd(device.0.to_vec()))
+    };
+    for (len, subformat) in [(8 * MIB, "dynamic"), (5 * MIB, "fixed")] {
+        let image = write(len, subformat).unwrap();
+        assert!(image.read().unwrap() == bytes, "{subformat}");
+        assert!(image.check().0.is_clean(), "{subformat}: {:?}", image.check());
+        assert_eq!(image.inspect().unwrap().hazards, [], "{subformat}");
+    }
+    for len in [8 * MIB, 5 * MIB - 512] {
+        let error = write(len, "fixed").err().unwrap();
+        assert_eq!(error.kind(), Kind::Invalid, "not at the end of {len}");
     }
 }

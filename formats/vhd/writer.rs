@@ -58,9 +58,13 @@ impl Vhd {
             true => (0, create.size),
             false => (plan.bat_len(), plan.bat + plan.bat_len()),
         };
-        if let Some(len) = target.fixed_len().filter(|len| *len < end + FOOTER) {
-            let what = format!("the device has {len} bytes, too few for {end} and a footer");
-            return Err(Error::invalid(what));
+        if let Some(len) = target.fixed_len() {
+            let least = end + FOOTER;
+            // Readers look for the footer at the end, which a device does not move.
+            if len < least || (plan.fixed && len > least) {
+                let what = format!("the device has {len} bytes, and the image takes {least}");
+                return Err(Error::invalid(what));
+            }
         }
         let mut bat = Spool::new(usize::try_from(room).map_err(|_| Error::limit("the BAT"))?)?;
         bat.fill(0xff);
@@ -200,11 +204,10 @@ impl Writer for Vhd {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let fail = |error| Error::io("cannot finish", error).format("vhd");
         self.write_tables(&state)?;
-        // Readers look for it at the end, which a device does not move.
         let at = self.target.fixed_len().map_or(state.end, |len| len.saturating_sub(FOOTER));
         let footer = self.footer(&state).to_bytes();
-        if at < state.end || (self.plan.fixed && at > state.end) {
-            let what = format!("the footer has its place at {}, and the device at {at}", state.end);
+        if at < state.end {
+            let what = format!("the blocks end at {}, and the device has no room", state.end);
             return Err(Error::invalid(what).format("vhd"));
         }
         self.target.set_len(at).map_err(fail)?;
