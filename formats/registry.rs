@@ -15,6 +15,8 @@ mod raw;
 mod vdi;
 #[path = "vhd/mod.rs"]
 mod vhd;
+#[path = "vhdx/mod.rs"]
+mod vhdx;
 #[path = "vmdk/mod.rs"]
 mod vmdk;
 
@@ -23,6 +25,7 @@ pub static FORMATS: &[&Format] = &[
     &qcow2::FORMAT,
     &vmdk::FORMAT,
     &vhd::FORMAT,
+    &vhdx::FORMAT,
     &vdi::FORMAT,
     &qcow1::FORMAT,
     &qed::FORMAT,

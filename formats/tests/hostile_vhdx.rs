@@ -1,0 +1,2 @@
+//! VHDX.
+fn main() {}
