@@ -20,7 +20,9 @@ mod inspect;
 mod layout;
 mod log;
 mod metadata;
+mod options;
 mod reader;
+mod writer;
 
 use crate::base::model::format::Format;
 
@@ -32,13 +34,13 @@ pub(crate) static FORMAT: Format = Format {
     probe: inspect::probe,
     inspect: inspect::inspect,
     open: reader::open,
-    padded: |size, _| Ok(size),
-    create: None,
+    padded: options::padded,
+    create: Some(writer::create),
     appends: None,
-    likeness: None,
-    measure: None,
+    likeness: Some(options::likeness),
+    measure: Some(options::measure),
     check: None,
     repair: None,
     resize: None,
-    options: &[],
+    options: options::OPTIONS,
 };
