@@ -11,7 +11,7 @@ mod disks;
 mod oracle;
 
 use disks::{Dice, Variant, disk, variants};
-use formats::{CompareOptions, Comparison, Create, Image, Options, compare};
+use formats::{CompareOptions, Comparison, Create, Options, compare};
 use oracle::{Place, has};
 
 fn vhdx() -> &'static formats::Format {
@@ -141,22 +141,25 @@ fn qemu_reads_every_variant_that_we_write() {
 }
 
 /// The disk of an image, as 7-Zip reads it.
-fn seven_zip(place: &Place) -> Vec<u8> {
-    place.must("7zz", &["x", "-so", "-tvhdx", "image"])
+fn seven_zip(place: &Place, what: &str) -> Vec<u8> {
+    let done = place.run("7zz", &["x", "-so", "-tvhdx", "image"]);
+    assert!(done.status.success(), "{what}: {}", String::from_utf8_lossy(&done.stderr));
+    done.stdout
 }
 
+// 7-Zip 25.01 refuses every disk with an odd number of sectors, also those of qemu and of others.
 #[test]
 fn seven_zip_which_is_strict_reads_what_we_write() {
     if !has(&["7zz"]) {
         return;
     }
     let place = Place::new();
-    for size in [4096, (3 << 20) + 4096] {
+    for size in [8192, (3 << 20) + 8192] {
         let bytes = disk(7, size);
         place.put("disk", &bytes);
         for variant in matrix(size as u64) {
             place.write("image", "vhdx", &variant.create, &*place.open("disk", "raw"));
-            assert!(seven_zip(&place) == bytes, "{}", variant.name);
+            assert!(seven_zip(&place, &variant.name) == bytes, "{}", variant.name);
             let tested = place.must("7zz", &["t", "-tvhdx", "image"]);
             let tested = String::from_utf8_lossy(&tested).into_owned();
             assert!(!tested.contains("ERROR") && !tested.contains("WARN"), "{tested}");
@@ -198,8 +201,8 @@ fn our_disks_over_four_gibibytes_and_over_two_tebibytes_are_read_by_others() {
         return;
     }
     for (size, block, subformat) in [
-        ((4_u64 << 30) + 1536, "1M", "dynamic"),
-        ((4 << 30) + 1536, "1M", "fixed"),
+        ((4_u64 << 30) + 1024, "1M", "dynamic"),
+        ((4 << 30) + 1024, "1M", "fixed"),
         ((13 << 30) + 512, "32M", "dynamic"),
         ((9 << 30) + 4096, "256M", "fixed"),
         ((2 << 40) + 512, "64M", "dynamic"),

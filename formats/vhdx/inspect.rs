@@ -44,7 +44,7 @@ pub(super) fn head(window: &dyn Window, limits: &Limits) -> Result<Head> {
     if !probe(window)? {
         return Err(Error::malformed(0, "it does not begin with 'vhdxfile'"));
     }
-    let header = header(window)?;
+    let (header, _) = header(window)?;
     if header.version != 1 {
         let what = format!("version {}; versions known: 1", header.version);
         return Err(Error::unsupported(what).at(HEADERS[0] + 66));
@@ -73,26 +73,25 @@ pub(super) fn head(window: &dyn Window, limits: &Limits) -> Result<Head> {
     Ok(Head { header, regions, metadata, log })
 }
 
-/// The header in use: of the sound ones that with the higher number. Some programs write both with
-/// one number, which is fine as long as they are the same.
-pub(super) fn header(window: &dyn Window) -> Result<Header> {
-    let mut found: Vec<(Header, [u8; HEADER_LEN])> = Vec::new();
-    for at in HEADERS {
-        let bytes = window.array::<HEADER_LEN>(at)?;
-        if let Some(header) = parse(&bytes).filter(|_| is_sound(&bytes)) {
-            found.push((header, bytes));
-        }
-    }
-    match &found[..] {
-        [] => Err(Error::malformed(HEADERS[0], "neither header is sound")),
-        [(one, bytes), (two, others)] if one.sequence == two.sequence && bytes != others => {
+/// The header that stands here; `None` if it is not sound.
+pub(super) fn one_header(window: &dyn Window, at: u64) -> Result<Option<Header>> {
+    let bytes = window.array::<HEADER_LEN>(at)?;
+    Ok(parse(&bytes).filter(|_| is_sound(&bytes)))
+}
+
+/// The header in use, and which of the two it is: of the sound ones that with the higher number.
+/// Some programs write both with one number, which is fine as long as they are the same.
+pub(super) fn header(window: &dyn Window) -> Result<(Header, usize)> {
+    let [one, two] = HEADERS.map(|at| one_header(window, at));
+    match (one?, two?) {
+        (None, None) => Err(Error::malformed(HEADERS[0], "neither header is sound")),
+        (Some(one), Some(two)) if one.sequence == two.sequence && one != two => {
             let what = format!("both headers have the number {}, and they differ", one.sequence);
             Err(Error::malformed(HEADERS[0], what))
         }
-        _ => {
-            found.sort_by_key(|(header, _)| header.sequence);
-            Ok(found.remove(found.len() - 1).0)
-        }
+        (Some(one), Some(two)) if two.sequence < one.sequence => Ok((one, 0)),
+        (Some(one), None) => Ok((one, 0)),
+        (_, Some(two)) => Ok((two, 1)),
     }
 }
 

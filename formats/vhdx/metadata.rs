@@ -195,7 +195,9 @@ impl Metadata {
     pub(super) fn parent_identities(&self) -> Vec<String> {
         let keys = ["parent_linkage", "parent_linkage2"];
         let found = keys.iter().filter_map(|key| self.located(key));
+        // The second one is all zeros where there is no alternative.
+        let known = found.filter(|text| parse_uuid(text) != Some([0; 16]));
         let plain = |text: &str| parse_uuid(text).map_or_else(|| text.to_string(), uuid_text);
-        found.map(plain).collect()
+        known.map(plain).collect()
     }
 }

@@ -16,12 +16,16 @@
 //! file by a repair only. Not supported: differencing images are read, and not written; regions
 //! and metadata that the specification does not know are refused if they are required.
 
+mod check;
+mod headers;
 mod inspect;
 mod layout;
 mod log;
 mod metadata;
 mod options;
 mod reader;
+mod repair;
+mod resize;
 mod writer;
 
 use crate::base::model::format::Format;
@@ -39,8 +43,8 @@ pub(crate) static FORMAT: Format = Format {
     appends: None,
     likeness: Some(options::likeness),
     measure: Some(options::measure),
-    check: None,
-    repair: None,
-    resize: None,
+    check: Some(check::check),
+    repair: Some(repair::repair),
+    resize: Some(resize::resize),
     options: options::OPTIONS,
 };
