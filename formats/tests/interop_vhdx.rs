@@ -215,7 +215,18 @@ fn our_disks_over_four_gibibytes_and_over_two_tebibytes_are_read_by_others() {
         let options = [("block_size", block), ("subformat", subformat)];
         place.write("image", "vhdx", &create(size, &options), &*raw);
         place.we_agree(&what, "image", "vhdx", "disk");
-        place.must("qemu-img", &["compare", "-f", "raw", "-F", "vhdx", "disk", "image"]);
+        // qemu reads every zero of a vhdx image: of these it is asked for what is there.
+        for part in 0..6 {
+            let at = (size - 70_000) / 5 * part / 512;
+            let (skip, count) = (format!("skip={at}"), format!("count={}", at + 138));
+            let mut arguments = vec!["dd", "-f", "vhdx", "-O", "raw", "bs=512", &skip, &count];
+            arguments.extend(["if=image", "of=part"]);
+            place.must("qemu-img", &arguments);
+            let mut expected = vec![0; 138 * 512];
+            let len = expected.len().min((size - at * 512) as usize);
+            raw.read(at * 512, &mut expected[..len]).unwrap();
+            assert!(place.get("part")[..len] == expected[..len], "{what}, part {part}");
+        }
         if size < 5 << 30 && has(&["7zz", "sh", "cmp"]) {
             place.must("sh", &["-c", "7zz x -so -tvhdx image | cmp - disk"]);
         }
