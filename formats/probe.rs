@@ -9,7 +9,6 @@ use crate::base::storage::Window;
 const FOREIGN: &[(&str, i64, &[u8])] = &[
     ("parallels", 0, b"WithoutFreeSpace"),
     ("parallels", 0, b"WithouFreSpacExt"),
-    ("luks", 0, b"LUKS\xba\xbe"),
     ("dmg", -512, b"koly"),
     ("bochs", 0, b"Bochs Virtual HD Image"),
 ];

@@ -3,6 +3,8 @@
 use crate::base::error::{Error, Result};
 use crate::base::model::format::Format;
 
+#[path = "luks/mod.rs"]
+mod luks;
 #[path = "qcow1/mod.rs"]
 mod qcow1;
 #[path = "qcow2/mod.rs"]
@@ -29,6 +31,7 @@ pub static FORMATS: &[&Format] = &[
     &vdi::FORMAT,
     &qcow1::FORMAT,
     &qed::FORMAT,
+    &luks::FORMAT,
     &raw::FORMAT,
 ];
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes testdata/good anew. Wants qemu-img, qemu-io (qemu-utils) and zstd; what they write may
-# differ a little from version to version, what it means does not.
+# Makes testdata/good anew. Wants qemu-img, qemu-io (qemu-utils), cryptsetup (cryptsetup-bin) and
+# zstd; what they write may differ a little from version to version, what it means does not.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
@@ -138,6 +138,22 @@ keep vhd fixed
 qemu-img create -q -f vpc -o force_size=on image 7000k
 qemu-io -f vpc -c 'write -P 0x61 6500k 20k' -c 'write -P 0x62 5k 2k' image > log
 keep vhd out-of-order
+# lock NAME SIZE HEAD: packs a container of that size, of which only the header is kept: its keys
+# do not pack, and are not looked at.
+lock() {
+    head -c "$3" image > head
+    truncate -s "$(stat -c %s image)" head
+    mkdir -p "$here/good/luks"
+    zstd -19 --quiet --force head -o "$here/good/luks/$1.zst"
+    printf 'format = "luks"\ndisk_size = %s\nkey = "lost"\n' "$2" > "$here/good/luks/$1.toml"
+    rm -f image head
+}
+qemu-img create -q --object secret,id=s,data=x -f luks -o key-secret=s,iter-time=10 image 64k
+lock luks-1 65536 4096
+truncate -s 352k image
+printf x | cryptsetup luksFormat -q --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 \
+    --label 'a label' --luks2-keyslots-size 256k --offset 576 image -
+lock luks-2 65536 32768
 
 cp plain image
 keep raw plain

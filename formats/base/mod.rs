@@ -3,5 +3,6 @@
 pub(crate) mod codec;
 pub(crate) mod error;
 pub(crate) mod limits;
+pub(crate) mod luks_header;
 pub(crate) mod model;
 pub(crate) mod storage;

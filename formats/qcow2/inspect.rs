@@ -1,6 +1,7 @@
 //! Headers → facts.
 
 use super::bitmap;
+use super::encryption::{self, Encryption};
 use super::layout::{
     BITMAPS, COMPRESSION_TYPE, CORRUPT, DATA_FILE, DATA_FILE_RAW, DIRTY, EXTENDED_L2,
     EXTENSION_BACKING_FORMAT, EXTENSION_BITMAPS, EXTENSION_DATA_FILE, EXTENSION_END,
@@ -13,6 +14,9 @@ use crate::base::limits::Limits;
 use crate::base::model::facts::{Detail, Facts, Hazard, HazardKind, Value};
 use crate::base::model::reference::{Reference, Role};
 use crate::base::storage::{Span, Window};
+
+/// Bytes of a LUKS header that are asked for ahead of time: key material is not looked at.
+const MAX_EXPECTED: u64 = 64 << 10;
 
 /// The magic, and a version that is not 1: that is another format.
 pub(super) fn probe(window: &dyn Window) -> Result<bool> {
@@ -236,12 +240,16 @@ pub(super) fn inspect(window: &dyn Window, limits: &Limits) -> Result<Facts> {
         // Both lists are asked for before either is read: in a stream they pass only once.
         window.expect(bitmaps.span.start(), bitmaps.span.len());
     }
+    if let Some(place) = encryption::place(window, &head)? {
+        window.expect(place.offset, place.len.min(MAX_EXPECTED));
+    }
     for snapshot in snapshot::read(window, header, limits)? {
         facts.snapshots.push(snapshot.facts);
     }
+    let encryption = encryption::read(window, &head, limits)?;
     references(&head, &mut facts);
-    hazards(&head, &mut facts);
-    details(window, &head, &mut facts)?;
+    hazards(&head, &encryption, &mut facts);
+    details(window, &head, &encryption, &mut facts)?;
     Ok(facts)
 }
 
@@ -258,7 +266,7 @@ fn references(head: &Head, facts: &mut Facts) {
     }
 }
 
-fn hazards(head: &Head, facts: &mut Facts) {
+fn hazards(head: &Head, encryption: &Encryption, facts: &mut Facts) {
     let mut add = |kind, what: String| facts.hazards.push(Hazard { kind, what });
     for (role, name) in [
         (Role::Backing, head.backing.as_ref()),
@@ -271,10 +279,8 @@ fn hazards(head: &Head, facts: &mut Facts) {
     if head.header.incompatible & CORRUPT != 0 {
         add(HazardKind::Corrupt, "it is marked as corrupt".into());
     }
-    match head.header.crypt_method {
-        1 => add(HazardKind::Encrypted, "its content is encrypted (AES)".into()),
-        2 => add(HazardKind::Encrypted, "its content is encrypted (LUKS)".into()),
-        _ => {}
+    for Hazard { kind, what } in encryption.hazards() {
+        add(kind, what);
     }
     if !head.header.size.is_multiple_of(512) {
         let size = head.header.size;
@@ -287,13 +293,19 @@ fn hazards(head: &Head, facts: &mut Facts) {
 }
 
 /// In the order and by the names of qemu's `ImageInfoSpecificQCow2`.
-fn details(window: &dyn Window, head: &Head, facts: &mut Facts) -> Result<()> {
+fn details(
+    window: &dyn Window,
+    head: &Head,
+    encryption: &Encryption,
+    facts: &mut Facts,
+) -> Result<()> {
     let header = &head.header;
     let mut add = |name, value: Value| facts.details.push(Detail { name, value });
     add("compat", if header.version == 2 { "0.10" } else { "1.1" }.into());
     add("compression-type", head.geometry.codec.name().into());
     if header.version == 2 {
         add("refcount-bits", 16.into());
+        encryption.value().into_iter().for_each(|value| add("encrypt", value));
         return Ok(());
     }
     add("lazy-refcounts", (header.compatible & LAZY_REFCOUNTS != 0).into());
@@ -303,6 +315,7 @@ fn details(window: &dyn Window, head: &Head, facts: &mut Facts) -> Result<()> {
         add("bitmaps", Value::List(list.iter().map(|bitmap| bitmap.value(valid)).collect()));
     }
     add("refcount-bits", (1 << header.refcount_order).into());
+    encryption.value().into_iter().for_each(|value| add("encrypt", value));
     add("corrupt", (header.incompatible & CORRUPT != 0).into());
     if let Some(name) = head.data_file.as_ref().filter(|_| head.geometry.data_file) {
         add("data-file", name.as_str().into());

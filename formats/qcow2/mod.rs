@@ -15,6 +15,7 @@
 mod bitmap;
 mod blocks;
 mod check;
+mod encryption;
 mod inspect;
 mod layout;
 mod options;

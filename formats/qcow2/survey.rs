@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use super::inspect::Head;
 use super::layout::{
-    BITMAP_ONES, BITMAP_RESERVED, BITMAPS, COMPRESSED, COPIED, EXTENSION_ENCRYPTION, L1_RESERVED,
-    L2_RESERVED, OFFSET, ZERO, has_data,
+    BITMAP_ONES, BITMAP_RESERVED, BITMAPS, COMPRESSED, COPIED, L1_RESERVED, L2_RESERVED, OFFSET,
+    ZERO, has_data,
 };
 use super::stored::Stored;
 use super::usage::{Role, Usage};
-use super::{bitmap, snapshot};
+use super::{bitmap, encryption, snapshot};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::limits::Limits;
 use crate::base::model::finding::{Finding, Report, Severity};
@@ -243,18 +243,15 @@ impl<'a> Survey<'a> {
     }
 
     fn encryption(&mut self) {
-        let found = self.head.extensions.iter().find(|e| e.kind == EXTENSION_ENCRYPTION);
-        let Some(extension) = found.filter(|e| e.len >= 16) else { return };
-        let window: &dyn Window = &**self.pages.source();
-        match window.array::<16>(extension.at) {
-            Ok(bytes) => {
-                let span = (Be64::get(&bytes), Be64::get(&bytes[8..]));
-                let role = Role::Sole;
-                self.incomplete |= !self.mark(extension.at, span, role, 1, "the LUKS header");
+        match encryption::place(&**self.pages.source(), self.head) {
+            Ok(None) => {}
+            Ok(Some(place)) => {
+                let span = (place.offset, place.len);
+                self.incomplete |= !self.mark(place.at, span, Role::Sole, 1, "the LUKS header");
             }
             Err(error) => {
                 let what = format!("where the LUKS header lies cannot be read: {error}");
-                self.report.add(Severity::Unreadable, extension.at, what);
+                self.report.add(Severity::Unreadable, 0, what);
                 self.incomplete = true;
             }
         }

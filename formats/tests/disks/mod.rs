@@ -321,9 +321,9 @@ impl Good {
         found.map_or_else(|| panic!("{} says no {key}", self.name), |(_, value)| value)
     }
 
-    /// Whether it can be read by itself.
+    /// Whether it can be read by itself: without another file, and without a key.
     pub(crate) fn stands_alone(&self) -> bool {
-        self.facts.iter().all(|(key, _)| key != "beside")
+        self.facts.iter().all(|(key, _)| !["beside", "key"].contains(&key.as_str()))
     }
 }
 
