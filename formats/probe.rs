@@ -7,8 +7,6 @@ use crate::base::storage::Window;
 /// What has no room here yet, and must not pass for a raw disk: (name, offset, magic). A negative
 /// offset counts from the end.
 const FOREIGN: &[(&str, i64, &[u8])] = &[
-    ("parallels", 0, b"WithoutFreeSpace"),
-    ("parallels", 0, b"WithouFreSpacExt"),
     ("dmg", -512, b"koly"),
     ("bochs", 0, b"Bochs Virtual HD Image"),
 ];

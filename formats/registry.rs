@@ -5,6 +5,8 @@ use crate::base::model::format::Format;
 
 #[path = "luks/mod.rs"]
 mod luks;
+#[path = "ploop/mod.rs"]
+mod ploop;
 #[path = "qcow1/mod.rs"]
 mod qcow1;
 #[path = "qcow2/mod.rs"]
@@ -29,6 +31,7 @@ pub static FORMATS: &[&Format] = &[
     &vhd::FORMAT,
     &vhdx::FORMAT,
     &vdi::FORMAT,
+    &ploop::FORMAT,
     &qcow1::FORMAT,
     &qed::FORMAT,
     &luks::FORMAT,

@@ -155,6 +155,26 @@ printf x | cryptsetup luksFormat -q --type luks2 --pbkdf pbkdf2 --pbkdf-force-it
     --label 'a label' --luks2-keyslots-size 256k --offset 576 image -
 lock luks-2 65536 32768
 
+# ploop: as qemu-img writes it under another name; with clusters that are no power of two; and with
+# the older magic, whose table counts sectors.
+ploop() {
+    qemu-img convert -f parallels -O raw image disk
+    mkdir -p "$here/good/ploop"
+    zstd -19 --quiet --force image -o "$here/good/ploop/$1.zst"
+    printf 'format = "ploop"\ndisk_size = %s\nsha256 = "%s"\n' "$(stat -c %s disk)" \
+        "$(sha256sum disk | cut -d' ' -f1)" > "$here/good/ploop/$1.toml"
+    rm -f image disk
+}
+qemu-img convert -f raw -O parallels plain image
+ploop ploop
+qemu-img convert -f raw -O parallels -o cluster_size=4k plain image
+ploop ploop-4k
+qemu-img convert -f raw -O parallels -o cluster_size=28672 plain image
+ploop ploop-56-sectors
+qemu-img convert -f raw -O parallels -o cluster_size=512 plain image
+printf WithoutFreeSpace | dd of=image conv=notrunc status=none
+ploop ploop-old-512
+
 cp plain image
 keep raw plain
 head -c 1000 plain > image
