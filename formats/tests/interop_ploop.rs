@@ -46,7 +46,8 @@ fn qemu_reads_every_variant_that_we_write() {
     for (seed, size) in [(1, 0), (2, 512), (3, 65_536), (4, (3 << 20) + 512)] {
         place.put("disk", &disk(seed, size));
         let raw = place.open("disk", "raw");
-        for variant in variants(formats::format("ploop").unwrap(), size as u64) {
+        let all = variants(formats::format("ploop").unwrap(), size as u64);
+        for variant in all.into_iter().step_by(if size > 1 << 20 { 1 } else { 5 }) {
             let what = format!("{} of {size}", variant.name);
             place.write("image", "ploop", &variant.create, &*raw);
             qemu_agrees(&place, &what, "image");
