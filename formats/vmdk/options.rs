@@ -411,7 +411,10 @@ mod tests {
         assert_eq!((front.tables, front.directory_len), (2, 512));
         assert_eq!((front.redundant, front.directory), (21 * 512, 30 * 512));
         assert_eq!(front.data, 65_536);
-        assert_eq!(Front::of(0, 0), Front { data: 65_536, tables: 0, directory: 512, ..front_of_none() });
+        assert_eq!(
+            Front::of(0, 0),
+            Front { data: 65_536, tables: 0, directory: 512, ..front_of_none() }
+        );
     }
 
     fn front_of_none() -> Front {
@@ -422,7 +425,8 @@ mod tests {
     fn what_does_not_go_together_is_invalid() {
         let plan = |compress, pairs: &[(&str, &str)]| {
             let pairs = pairs.iter().map(|(key, value)| ((*key).into(), (*value).into()));
-            let create = Create { size: 512, compress, options: Options::new(pairs), ..Create::default() };
+            let create =
+                Create { size: 512, compress, options: Options::new(pairs), ..Create::default() };
             Plan::of(&create)
         };
         assert_eq!(plan(true, &[]).expect("a stream").kind, Subformat::Stream);
