@@ -1,0 +1,85 @@
+#!/bin/sh
+# Asks the strictest judges what they see in the images that we write: VirtualBox and VMware's open
+# tool, which Debian has in sid only. Too heavy for every run of the tests: it is run by hand, before
+# a release. Wants root, debootstrap, a network, and 2 GB in FOLDER, where the sid stays for the next
+# time. Says of every image whether they see the disk that was put in; fails if one does not.
+#
+#   cargo build --release && testdata/virtualbox.sh FOLDER
+set -eu
+[ $# = 1 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }
+ours=$(cd "$(dirname "$0")/.." && pwd)/target/release/diskwright
+ours=${DISKWRIGHT:-$ours}
+sid=$1
+
+if [ ! -x "$sid/usr/bin/vbox-img" ]; then
+    debootstrap --variant=minbase --components=main,contrib sid "$sid"
+    printf '#!/bin/sh\nexit 101\n' > "$sid/usr/sbin/policy-rc.d"
+    chmod +x "$sid/usr/sbin/policy-rc.d"
+    DEBIAN_FRONTEND=noninteractive chroot "$sid" \
+        apt-get install -y -qq --no-install-recommends virtualbox open-vmdk
+fi
+mountpoint -q "$sid/proc" || mount -t proc proc "$sid/proc"
+work="$sid/images"
+mkdir -p "$work"
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+# A disk of so many sectors: text, holes, a run of one byte, an odd end.
+disk() {
+    seq 1 200000 | head -c 1300000 > "$work/disk"
+    truncate -s $(($1 * 512 / 2)) "$work/disk"
+    yes Z | tr -d '\n' | head -c 900000 >> "$work/disk"
+    truncate -s $(($1 * 512 - 4)) "$work/disk"
+    printf 'end.' >> "$work/disk"
+}
+
+tell() {
+    if [ "$2" = 0 ]; then echo "ok      $1"; else echo "FAILED  $1"; failed=1; fi
+}
+
+# judge NAME FORMAT OPTIONS: VirtualBox has to give the disk back, byte for byte.
+judge() {
+    rm -f "$work"/image* "$work/back"
+    # The disk with the zeros that the format forces on it.
+    padded=$("$ours" convert -q --output json -f raw -O "$2" -o "$3" "$work/disk" "$work/$1" |
+        sed -n 's/.*"virtual-size": \([0-9]*\).*/\1/p')
+    status=0
+    chroot "$sid" vbox-img convert --srcfilename "/images/$1" --dstfilename /images/back \
+        --dstformat RAW > "$work/said" 2>&1 || status=1
+    cp --sparse=always "$work/disk" "$work/right"
+    truncate -s "$padded" "$work/right"
+    cmp -s "$work/right" "$work/back" || status=1
+    tell "VirtualBox: $2 $3, $padded bytes" $status
+    [ $status = 0 ] || sed 's/^/        /' "$work/said"
+}
+
+# judge_vmdk OPTIONS: the open tool has to understand the header; a stream it converts.
+judge_vmdk() {
+    status=0
+    chroot "$sid" vmdk-convert -i /images/image.vmdk > "$work/said" 2>&1 || status=1
+    tell "open-vmdk -i: $1" $status
+    [ $status = 0 ] || sed 's/^/        /' "$work/said"
+}
+
+for sectors in 83971 16384 8390656; do
+    disk $sectors
+    for options in static=off static=on; do
+        judge image.vdi vdi $options
+    done
+    for options in subformat=dynamic subformat=fixed subformat=dynamic,block_size=512k \
+        subformat=dynamic,force_size=off; do
+        judge image.vhd vhd $options
+    done
+    for options in subformat=dynamic subformat=fixed subformat=dynamic,block_size=1M \
+        subformat=dynamic,block_size=256M; do
+        judge image.vhdx vhdx $options
+    done
+    for options in subformat=monolithicSparse subformat=monolithicFlat \
+        subformat=twoGbMaxExtentSparse subformat=twoGbMaxExtentFlat subformat=streamOptimized \
+        subformat=monolithicSparse,adapter_type=lsilogic,hwversion=13 \
+        subformat=monolithicSparse,zeroed_grain=on; do
+        judge image.vmdk vmdk $options
+        case $options in *Flat | *Extent*) ;; *) judge_vmdk $options ;; esac
+    done
+done
+exit $failed
