@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may fail")]
 #![allow(clippy::cast_possible_truncation, reason = "the disks are small")]
-#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 mod disks;
 mod vhdx;
 
-use std::process::Command;
 use std::sync::Arc;
 
 use disks::{disk, open, read_all, variants};
@@ -146,8 +144,8 @@ impl formats::Target for Broken {
     }
 }
 
-// TRUTH row 1: qemu-img writes regions that are not marked as required, and VirtualBox and 7-Zip
-// refuse such a file; we write the mark, tell of a file without, and mend it.
+// TRUTH row 1: qemu-img writes regions that are not marked as required; VirtualBox and 7-Zip 25.01
+// refuse such a file, 26.02 does not. We write the mark, tell of a file without, and mend it.
 #[test]
 fn regions_are_marked_as_required_and_where_they_are_not_a_repair_marks_them() {
     let mut image = Vhdx::small();
@@ -160,22 +158,6 @@ fn regions_are_marked_as_required_and_where_they_are_not_a_repair_marks_them() {
     assert!(!tally.is_clean() && found.iter().all(|one| one.what.contains("required")));
     let (tally, _, mended) = image.repair(Repair::All);
     assert!(tally.is_clean() && mended.read().unwrap() == Vhdx::small_disk());
-    if Command::new("7zz").output().is_err() {
-        eprintln!("skipped: there is no 7zz here");
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let mut even = Vhdx::of(&vec![0x77; 2 * MIB], &[]);
-    let seven_zip = |image: &Vhdx| {
-        let path = folder.path().join("image");
-        std::fs::write(&path, &image.0).unwrap();
-        let done = Command::new("7zz").args(["x", "-so", "-tvhdx"]).arg(path).output().unwrap();
-        done.status.success().then_some(done.stdout)
-    };
-    assert_eq!(seven_zip(&even), Some(vec![0x77; 2 * MIB]));
-    forget_required(&mut even);
-    assert_eq!(seven_zip(&even), None);
-    assert_eq!(seven_zip(&even.repair(Repair::All).2), Some(vec![0x77; 2 * MIB]));
 }
 
 // TRUTH row 2: what qemu-img calls fixed has blocks of zeros, and grows as it is written; ours has

@@ -9,20 +9,12 @@
 
 mod disks;
 mod oracle;
+mod vhdx;
 
 use disks::{Dice, Variant, disk, variants};
-use formats::{CompareOptions, Comparison, Create, Options, compare};
+use formats::{CompareOptions, Comparison, compare};
 use oracle::{Place, has};
-
-fn vhdx() -> &'static formats::Format {
-    formats::format("vhdx").unwrap()
-}
-
-/// Settings for a new image.
-fn create(size: u64, options: &[(&str, &str)]) -> Create {
-    let pairs = options.iter().map(|(key, value)| ((*key).into(), (*value).into()));
-    Create { size, options: Options::new(pairs), ..Default::default() }
-}
+use vhdx::{Change, Entry, MIB, Vhdx, create, vhdx};
 
 /// An image of qemu's: the same disk as the raw file, and but for the mark that it leaves out,
 /// which strict readers miss, sound.
@@ -227,7 +219,7 @@ fn our_disks_over_four_gibibytes_and_over_two_tebibytes_are_read_by_others() {
             raw.read(at * 512, &mut expected[..len]).unwrap();
             assert!(place.get("part")[..len] == expected[..len], "{what}, part {part}");
         }
-        if size < 5 << 30 && has(&["7zz", "sh", "cmp"]) {
+        if size < 5 << 30 && subformat == "dynamic" && has(&["7zz", "sh", "cmp"]) {
             place.must("sh", &["-c", "7zz x -so -tvhdx image | cmp - disk"]);
         }
     }
@@ -245,4 +237,48 @@ fn large_sectors_over_four_gibibytes_are_read_by_seven_zip() {
     place.write("image", "vhdx", &create(size, &options), &*place.open("disk", "raw"));
     place.we_agree("large sectors", "image", "vhdx", "disk");
     place.must("sh", &["-c", "7zz x -so -tvhdx image | cmp - disk"]);
+}
+
+// qemu-img replays a log only where it may write: then its disk is the one that we see in memory.
+// Not where the entries go round the ring: it begins at its front then, and loses what lies before,
+// though the last entry says where the first one is.
+#[test]
+fn a_log_that_qemu_replays_gives_the_disk_that_we_read_through_it() {
+    if !has(&["qemu-img"]) {
+        return;
+    }
+    let place = Place::new();
+    let mut dice = Dice::new(9);
+    for turn in 0..12 {
+        let mut image = Vhdx::of(&vec![turn as u8 + 1; 4 * MIB], &[]);
+        let (len, data) = (image.0.len() as u64, image.get64(image.bat(0)) >> 20 << 20);
+        let mut at = dice.below(180);
+        let tail = at;
+        let mut entries = Vec::new();
+        for number in 0..1 + turn {
+            let mut changes = Vec::new();
+            for _ in 0..1 + dice.below(5) {
+                let offset = data + dice.below(500) as u64 * 4096;
+                let mut sector = vec![0; 4096];
+                dice.fill(&mut sector);
+                changes.push(match dice.below(3) {
+                    0 => Change::Zero(offset, 4096 * (1 + dice.below(9) as u64)),
+                    _ => Change::Data(offset, sector),
+                });
+            }
+            let sequence = 100 + number;
+            let entry = Entry { sequence, at, tail, changes, flushed: len, last: len };
+            at += entry.bytes().len() / 4096;
+            entries.push(entry);
+        }
+        image.log(&entries);
+        place.put("image", &image.0);
+        let ours = image.read().unwrap();
+        assert!(place.run("qemu-img", &["info", "-f", "vhdx", "image"]).status.code() == Some(1));
+        place.must("qemu-img", &["check", "-r", "all", "-f", "vhdx", "image"]);
+        place.must("qemu-img", &["convert", "-f", "vhdx", "-O", "raw", "image", "disk"]);
+        assert!(place.get("disk") == ours, "turn {turn}");
+        let (_, _, mended) = image.repair(formats::Repair::All);
+        assert!(mended.read().unwrap() == ours, "turn {turn}, replayed by us");
+    }
 }
