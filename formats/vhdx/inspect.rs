@@ -7,7 +7,7 @@ use super::layout::{
 };
 use super::log::{self, Log, Replayed};
 use super::metadata::{self, Metadata};
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::base::limits::Limits;
 use crate::base::model::facts::{Detail, Facts, Hazard, HazardKind, Value};
 use crate::base::model::reference::{Reference, Role};
@@ -49,11 +49,16 @@ pub(super) fn head(window: &dyn Window, limits: &Limits) -> Result<Head> {
         let what = format!("version {}; versions known: 1", header.version);
         return Err(Error::unsupported(what).at(HEADERS[0] + 66));
     }
-    if header.log != [0; 16]
-        && let Ok(regions) = regions(window)
-    {
-        // In a stream they may pass before the log does.
-        window.expect(regions.metadata.start(), regions.metadata.len().min(AHEAD));
+    if header.log != [0; 16] {
+        match regions(window) {
+            // In a stream they may pass before the log does.
+            Ok(regions) => {
+                window.expect(regions.metadata.start(), regions.metadata.len().min(AHEAD));
+            }
+            Err(error) if error.kind() == Kind::Awaiting => return Err(error),
+            // The log may mend them.
+            Err(_) => {}
+        }
     }
     let log = Log::read(window, &header, limits)?;
     let replayed = Replayed { window, log: log.as_ref() };
