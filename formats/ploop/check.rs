@@ -22,6 +22,7 @@ const MAX_DOUBLE: usize = 1 << 20;
 
 /// Checks an image, or every image of a bundle. Fails only if a header or the text cannot be used,
 /// or past a limit.
+#[expect(clippy::needless_pass_by_value, reason = "a CheckFn takes it by value")]
 pub(super) fn check(
     links: Links,
     limits: &Limits,

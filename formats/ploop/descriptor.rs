@@ -187,8 +187,9 @@ impl Parser<'_> {
                 Ok(())
             }
             [_, "StorageData", "Storage", "Image"] => {
-                let images = storages.last_mut().map(|storage| &mut storage.images);
-                images.into_iter().for_each(|images| images.push(Image::default()));
+                if let Some(storage) = storages.last_mut() {
+                    storage.images.push(Image::default());
+                }
                 Ok(())
             }
             [_, "Snapshots", "Shot"] => {

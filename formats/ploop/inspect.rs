@@ -3,7 +3,8 @@
 use super::descriptor::{self, Bundle};
 use super::ext;
 use super::layout::{
-    Geometry, Header, IN_USE, LENGTH, MAX_ENTRIES, MAX_TRACKS, NEW_MAGIC, OLD_MAGIC, VERSION,
+    Geometry, HEADER, Header, IN_USE, LENGTH, MAX_ENTRIES, MAX_TRACKS, NEW_MAGIC, OLD_MAGIC,
+    VERSION,
 };
 use crate::base::error::{Error, Kind, Result};
 use crate::base::limits::Limits;
@@ -41,7 +42,7 @@ fn rule(wrong: bool, at: u64, what: impl FnOnce() -> String) -> Result<()> {
 
 /// Reads the header. Everything in it that is used later is checked here.
 pub(super) fn head(window: &dyn Window) -> Result<Head> {
-    let bytes = window.array::<{ LENGTH as usize }>(0)?;
+    let bytes = window.array::<HEADER>(0)?;
     let header = Header::parse(&bytes).map_err(|_| Error::malformed(0, "no ploop header"))?;
     let Header { magic, version, tracks, entries, sectors, data, .. } = header;
     rule(magic != OLD_MAGIC && magic != NEW_MAGIC, 0, || "no ploop header".into())?;

@@ -11,7 +11,8 @@ pub(super) const NEW_MAGIC: [u8; 16] = *b"WithouFreSpacExt";
 /// The one version there is.
 pub(super) const VERSION: u32 = 2;
 /// Bytes of the header; the table follows.
-pub(super) const LENGTH: u64 = 64;
+pub(super) const LENGTH: u64 = HEADER as u64;
+pub(super) const HEADER: usize = 64;
 /// Bytes of an entry of the table.
 pub(super) const ENTRY: u64 = 4;
 pub(super) const SECTOR: u64 = 512;
@@ -52,7 +53,7 @@ pub(super) struct Header {
 
 impl Header {
     /// The header in these bytes.
-    pub(super) fn parse(bytes: &[u8; LENGTH as usize]) -> binrw::BinResult<Header> {
+    pub(super) fn parse(bytes: &[u8; HEADER]) -> binrw::BinResult<Header> {
         Header::read(&mut std::io::Cursor::new(&bytes[..]))
     }
 

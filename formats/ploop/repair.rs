@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::check::{NOT_CLOSED, Survey, examine, shared, wrong_data};
 use super::clusters::{buffer, copy, cut, enter};
+use super::ext::Extension;
 use super::inspect;
 use super::layout::{CLOSED, DATA_AT, IN_USE_AT, SECTOR};
 use crate::base::error::{Error, Result};
@@ -64,7 +65,7 @@ pub(super) fn repair(
 /// `Unsupported` where a feature says so that is not known here.
 pub(super) fn changeable(survey: &Survey) -> Result<()> {
     let unreadable = survey.head.header.ext != 0 && survey.extension.is_none();
-    let forbidden = survey.extension.as_ref().is_some_and(|ext| ext.forbids_changes());
+    let forbidden = survey.extension.as_ref().is_some_and(Extension::forbids_changes);
     if unreadable || forbidden {
         let what = "it has features that are not known here, and says not to change it";
         return Err(Error::unsupported(what));

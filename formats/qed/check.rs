@@ -77,7 +77,7 @@ impl Check<'_> {
         let all = self.head.header.size.div_ceil(geometry.cluster);
         self.next = None;
         pages.words::<Le64>(table, geometry.entries(), |index, at, word| {
-            match geometry.entry(word) {
+            match Entry::of(word) {
                 Entry::Unallocated | Entry::Zero => {}
                 Entry::Data { offset } => self.cluster(at, offset, base + index, all),
             }

@@ -1,6 +1,6 @@
 //! Bytes ↔ structs. All integers are little endian.
 //!
-//! Source: qemu docs/interop/qed_spec.txt.
+//! Source: qemu `docs/interop/qed_spec.txt`.
 
 use binrw::{BinRead, BinWrite};
 
@@ -24,6 +24,7 @@ pub(super) struct Header {
     /// Clusters of a table, of either level.
     pub(super) table_clusters: u32,
     /// Clusters of the header.
+    #[expect(clippy::struct_field_names, reason = "the specification calls it so")]
     pub(super) header_clusters: u32,
     pub(super) features: u64,
     pub(super) compatible: u64,
@@ -67,6 +68,17 @@ pub(super) enum Entry {
     Data { offset: u64 },
 }
 
+impl Entry {
+    /// What an entry says.
+    pub(super) fn of(entry: u64) -> Entry {
+        match entry {
+            0 => Entry::Unallocated,
+            1 => Entry::Zero,
+            offset => Entry::Data { offset },
+        }
+    }
+}
+
 impl Geometry {
     /// Entries of a table.
     pub(super) fn entries(self) -> u64 {
@@ -81,15 +93,6 @@ impl Geometry {
     /// Bytes of the largest disk.
     pub(super) fn max_size(self) -> u128 {
         u128::from(self.entries()) * u128::from(self.l2_reach())
-    }
-
-    /// What an entry says.
-    pub(super) fn entry(self, entry: u64) -> Entry {
-        match entry {
-            0 => Entry::Unallocated,
-            1 => Entry::Zero,
-            offset => Entry::Data { offset },
-        }
     }
 
     /// Whether a cluster may lie at this offset: aligned, behind the header, below 2^64.

@@ -5,7 +5,7 @@
 //!   anywhere   L1 table ──▶ L2 tables ──▶ clusters of the disk
 //! ```
 //!
-//! Source: qemu docs/interop/qed_spec.txt. Not supported: writing, for qcow2 has replaced it.
+//! Source: qemu `docs/interop/qed_spec.txt`. Not supported: writing, for qcow2 has replaced it.
 
 mod check;
 mod inspect;

@@ -86,7 +86,7 @@ impl Qed {
             }
             for (index, word) in (0..).zip(bytes.chunks_exact(8)) {
                 let start = base + (first + index) * cluster;
-                let place = match self.geometry.entry(Le64::get(word)) {
+                let place = match Entry::of(Le64::get(word)) {
                     Entry::Unallocated => self.missing,
                     Entry::Zero => Place::Zero { offset: None },
                     Entry::Data { offset } if self.geometry.is_place(offset) => {

@@ -66,7 +66,7 @@ impl Image {
     }
 
     fn kind(&self) -> Kind {
-        self.read().err().expect("it is damaged").kind()
+        self.read().map(drop).expect_err("it is damaged").kind()
     }
 
     fn check(&self) -> (Tally, Vec<Finding>) {
@@ -402,13 +402,13 @@ fn ranges_lie_behind_each_other_and_may_be_plain_bytes() {
     let first = storage(0, 64, &image_of(TOP, "Plain", "one.raw"));
     let second = storage(64, 128, &image_of(TOP, "Compressed", "two.hds"));
     let place = folder(&text("", &(second + &first), &shot(TOP, NONE)));
-    place.put("one.raw", &[5; 32 << 10]);
+    place.put("one.raw", &vec![5; 32 << 10]);
     let mut two = Image::modern();
     two.set(36, 64);
     place.put("two.hds", &two.0);
     let bytes = read_all(&*place.open("DiskDescriptor.xml", "ploop")).unwrap();
-    assert!(bytes[..32 << 10] == [5; 32 << 10] && bytes[32 << 10..36 << 10] == [7; 4096]);
-    place.put("one.raw", &[5; 30 << 10]);
+    assert!(bytes[..32 << 10] == vec![5; 32 << 10] && bytes[32 << 10..36 << 10] == [7; 4096]);
+    place.put("one.raw", &vec![5; 30 << 10]);
     let short = read_all(&*place.open("DiskDescriptor.xml", "ploop"));
     assert_eq!(short.unwrap_err().kind(), Kind::Truncated);
     // An image of another size than its range.

@@ -73,7 +73,7 @@ impl Image {
     }
 
     fn kind(&self) -> Kind {
-        self.read().err().expect("it is damaged").kind()
+        self.read().map(drop).expect_err("it is damaged").kind()
     }
 
     fn check(&self) -> (Tally, Vec<Finding>) {
