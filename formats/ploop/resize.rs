@@ -40,18 +40,19 @@ pub(super) fn resize(storage: Arc<dyn Storage>, size: u64, limits: &Limits) -> R
         let what = format!("{size} bytes of disk are too many for it");
         return Err(Error::limit(what));
     }
+    let in_use = header.in_use;
     let mut job = Job { storage, header, geometry, end: survey.end };
     job.mark(IN_USE)?;
     job.clear_behind(geometry.size.min(size))?;
+    // Entries behind the end of the disk may lead somewhere all the same.
+    job.fill(geometry.needed().min(needed), geometry.entries)?;
     if needed > geometry.entries {
         job.lengthen(needed)?;
-    } else if needed < geometry.needed() {
-        job.drop_behind(needed)?;
     }
     job.header.sectors = size / SECTOR;
     job.write_header()?;
-    job.mark(survey.head.header.in_use)?;
-    if needed < geometry.needed() { job.cut_off(needed) } else { Ok(()) }
+    job.mark(in_use)?;
+    job.cut_off()
 }
 
 struct Job {
@@ -110,6 +111,7 @@ impl Job {
         self.header.entries = u32::try_from(needed).map_err(|_| Error::limit("too many"))?;
         // With the older magic the word may be 0, and stays right only if it is written down.
         self.header.data = data_sectors;
+        (self.geometry.entries, self.geometry.data) = (needed, data);
         Ok(())
     }
 
@@ -151,14 +153,10 @@ impl Job {
         self.storage.settle()
     }
 
-    fn drop_behind(&self, needed: u64) -> Result<()> {
-        self.fill(needed, self.geometry.entries)
-    }
-
     /// Cuts off what no entry leads to any more.
-    fn cut_off(&self, needed: u64) -> Result<()> {
+    fn cut_off(&self) -> Result<()> {
         let mut end = self.geometry.data;
-        entries(&self.pages(), self.geometry, 0..needed, |_, _, offset| {
+        entries(&self.pages(), self.geometry, 0..self.geometry.entries, |_, _, offset| {
             end = end.max(offset + self.geometry.cluster);
             Ok(())
         })?;

@@ -118,7 +118,8 @@ fn judge(row: &Row, seen: Result<(String, u64, String)>) -> Result<(), String> {
 fn images_that_others_made_hold_what_others_see_in_them() {
     let Some(corpus) = corpus() else { return };
     let rows = rows(&corpus);
-    let known: Vec<_> = FORMATS.iter().map(|format| format.name).collect();
+    let names = FORMATS.iter().flat_map(|format| format.aliases.iter().chain([&format.name]));
+    let known: Vec<_> = names.copied().collect();
     let mut wrong = Vec::new();
     let mut tried = 0;
     for row in rows.iter().filter(|row| known.contains(&row["format"].as_str())) {

@@ -242,6 +242,25 @@ fn room_behind_the_last_cluster_is_a_leak_and_is_cut_off() {
     assert!(mended.0 == Image::modern().0);
 }
 
+// An entry behind the end of the disk is none of its bytes, and must not become some when it grows.
+#[test]
+fn a_disk_that_grows_over_old_entries_has_zeros_there() {
+    for size in [65 << 10, 120 << 10, 1 << 20] {
+        let mut image = Image::modern();
+        image.set(32, 32).set(64 + 20 * 4, 3);
+        image.0.resize(4 * 4096, 9);
+        assert!(image.check().0.is_clean(), "{:?}", image.check().1);
+        let file = image.source();
+        (ploop().resize.unwrap())(file.clone(), size, &Limits::default()).unwrap();
+        let grown = Image(file.to_vec());
+        let mut expected = image.read().unwrap();
+        expected.resize(usize::try_from(size).unwrap(), 0);
+        assert!(grown.read().unwrap() == expected, "{size}");
+        assert!(grown.check().0.is_clean(), "{size}: {:?}", grown.check().1);
+        assert_eq!(grown.0[44..48], [0; 4], "the mark is as it was");
+    }
+}
+
 #[test]
 fn an_extension_that_cannot_be_is_odd_a_finding_and_forbids_repair() {
     for ext in [1_u64, 8, 16, 24, 1 << 40, 1 << 55, u64::MAX] {
