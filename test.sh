@@ -14,6 +14,7 @@ need qemu-img qemu-utils
 need 7zz 7zip
 need qcowmount libqcow-utils
 need vhdimount libvhdi-utils
+need vmdkmount libvmdk-utils
 need fusermount fuse
 need mkfs.xfs xfsprogs
 need zstd zstd

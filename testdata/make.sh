@@ -188,6 +188,16 @@ lacking 6 vhdx-fixed
 qemu-img create -q -f vhdx -o block_size=1M image 3500k
 qemu-io -f vhdx -c 'write -P 0x71 3400k 20k' -c 'write -P 0x72 5k 2k' image > log
 lacking 5 vhdx-out-of-order
+# VMware's format: as needed, with grains of zeros noted down, out of order, and as a stream.
+qemu-img convert -f raw -O vmdk plain image
+keep vmdk sparse
+qemu-img create -q -f vmdk -o zeroed_grain=on image 1000k
+qemu-io -f vmdk -c 'write -P 0x51 900k 20k' -c 'write -P 0x52 5k 150k' -c 'write -z 64k 64k' image > log
+keep vmdk sparse-zeros
+qemu-img convert -f raw -O vmdk -o subformat=streamOptimized plain image
+keep vmdk stream-of-qemu
+qemu-img create -q -f vmdk image 35M
+keep vmdk no-grains
 
 cp plain image
 keep raw plain
