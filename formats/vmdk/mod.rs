@@ -16,6 +16,7 @@ mod descriptor;
 mod flat;
 mod inspect;
 mod layout;
+mod likeness;
 mod options;
 mod reader;
 mod repair;
@@ -40,7 +41,7 @@ pub(crate) static FORMAT: Format = Format {
     padded: |size, _| whole_sectors(size),
     create: Some(writer::create),
     appends: Some(options::appends),
-    likeness: None,
+    likeness: Some(likeness::likeness),
     measure: Some(options::measure),
     check: Some(check::check),
     repair: Some(repair::repair),

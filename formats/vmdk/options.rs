@@ -283,6 +283,11 @@ pub(super) fn appends(options: &Options) -> bool {
     matches!(Subformat::chosen(options), Ok(Some(Subformat::Stream)))
 }
 
+/// Whether a new image, of no size, may be told so.
+pub(super) fn accepts(options: &Options) -> bool {
+    Plan::of(&Create { options: options.clone(), ..Create::default() }).is_ok()
+}
+
 /// Where the parts of a sparse extent lie: offsets, and bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Front {
