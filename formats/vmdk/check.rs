@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::descriptor::{Descriptor, Kind as What, Line};
 use super::inspect::{self, Form};
+use super::layout::UNCLEAN_AT;
 use super::sparse::{self, Head};
 use super::survey::survey;
 use crate::base::error::{Error, Kind, Result};
@@ -14,20 +15,24 @@ use crate::base::model::format::Links;
 use crate::base::storage::{Source, Span};
 
 /// Checks an image. Fails only if its header or descriptor cannot be used, or past a limit.
+#[expect(clippy::needless_pass_by_value, reason = "a CheckFn takes it by value")]
 pub(super) fn check(
     links: Links,
     limits: &Limits,
     found: &mut dyn FnMut(Finding),
 ) -> Result<Tally> {
-    let mut report = Report::new(found);
+    tally(&links, limits, Report::new(found)).map_err(|error| error.format("vmdk"))
+}
+
+fn tally(links: &Links, limits: &Limits, mut report: Report) -> Result<Tally> {
     match inspect::form(&*links.source, limits)? {
-        Form::Text(text) => several(&text, &links, limits, &mut report)?,
+        Form::Text(text) => several(&text, links, limits, &mut report)?,
         Form::Sparse(head, inside) => {
             if let Some(text) = &inside {
                 sizes(&head, text, &mut report)?;
             }
-            closed(&head, &mut report);
-            survey(&links.source, &head, limits, &mut report)?;
+            closed(&head, "", &mut report);
+            survey(&links.source, &head, "", limits, &mut report)?;
         }
     }
     Ok(report.tally)
@@ -47,9 +52,9 @@ fn sizes(head: &Head, text: &Descriptor, report: &mut Report) -> Result<()> {
 /// The finding for an image that says so of itself.
 pub(super) const UNCLEAN: &str = "it was not closed after its last use";
 
-fn closed(head: &Head, report: &mut Report) {
+fn closed(head: &Head, named: &str, report: &mut Report) {
     if head.unclean {
-        report.corruption(super::layout::UNCLEAN_AT, UNCLEAN);
+        report.corruption(UNCLEAN_AT, format!("{named}{UNCLEAN}"));
     }
 }
 
@@ -60,8 +65,8 @@ fn several(text: &Descriptor, links: &Links, limits: &Limits, report: &mut Repor
         match given.next() {
             Some(source) => extent(line, source, limits, report)?,
             None => {
-                let name = line.name.as_deref().unwrap_or_default().escape_debug();
-                let what = format!("the extent '{name}' was not given");
+                let name = line.name.as_deref().unwrap_or_default();
+                let what = format!("extent '{name}' was not given");
                 report.add(Severity::Unreadable, 0, what);
             }
         }
@@ -76,7 +81,7 @@ fn extent(
     limits: &Limits,
     report: &mut Report,
 ) -> Result<()> {
-    let name = line.name.as_deref().unwrap_or_default().escape_debug();
+    let named = format!("extent '{}': ", line.name.as_deref().unwrap_or_default());
     let (len, total) = (line.len, source.len());
     match line.kind {
         What::Zero => Ok(()),
@@ -84,7 +89,7 @@ fn extent(
         What::Flat => {
             if Span::new(line.offset, len)?.end() > total {
                 let offset = line.offset;
-                let what = format!("the extent '{name}' has {len} bytes from {offset} on");
+                let what = format!("{named}it has {len} bytes from {offset} on");
                 report.corruption(0, format!("{what}, and its file ends at {total}"));
             }
             Ok(())
@@ -93,18 +98,18 @@ fn extent(
             let head = match sparse::head(&**source, limits) {
                 Ok(head) => head,
                 Err(error) if matches!(error.kind(), Kind::Malformed | Kind::Truncated) => {
-                    report.corruption(0, format!("the extent '{name}': {error}"));
+                    report.corruption(0, format!("{named}{error}"));
                     return Ok(());
                 }
                 Err(error) => return Err(error.path(source.name())),
             };
             if head.shape.size < len {
                 let size = head.shape.size;
-                let what = format!("the extent '{name}' has {size} bytes");
+                let what = format!("{named}it has {size} bytes");
                 report.corruption(0, format!("{what}, and the descriptor says {len}"));
             }
-            closed(&head, report);
-            survey(source, &head, limits, report).map(drop)
+            closed(&head, &named, report);
+            survey(source, &head, &named, limits, report).map(drop)
         }
     }
 }

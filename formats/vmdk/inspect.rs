@@ -1,6 +1,7 @@
 //! Headers and descriptor → facts.
 
 use super::descriptor::{self, Descriptor, Kind, Line};
+use super::layout::{Grains, Shape};
 use super::sparse::{self, Head};
 use crate::base::error::{Error, Kind as Why, Result};
 use crate::base::limits::Limits;
@@ -95,8 +96,15 @@ pub(super) fn inspect(window: &dyn Window, limits: &Limits) -> Result<Facts> {
             let mut facts = Facts::new("vmdk", variant, head.shape.size);
             facts.unit = Some(head.shape.grain);
             facts.dirty = head.unclean;
+            if let Some(what) = sparse::unlike_footer(&head, window)? {
+                facts.hazards.push(Hazard { kind: HazardKind::Irregular, what: what.into() });
+            }
             match inside {
-                Some(text) => described(&text, &mut facts),
+                Some(text) => {
+                    described(&text, &mut facts);
+                    let list = Value::List(vec![Value::Map(only(&head.shape))]);
+                    facts.details.push(Detail { name: "extents", value: list });
+                }
                 None => {
                     let what = "it has no descriptor: it may be one extent of several";
                     let kind = HazardKind::Irregular;
@@ -141,8 +149,11 @@ fn described(text: &Descriptor, facts: &mut Facts) {
     let cid = |cid: Option<u32>| cid.map_or_else(String::new, |cid| format!("{cid:08x}"));
     facts.identity = text.cid.map(|own| cid(Some(own)));
     facts.details.push(Detail::new("create-type", text.kind.as_str()));
-    facts.details.push(Detail::new("cid", cid(text.cid).as_str()));
-    facts.details.push(Detail::new("parent-cid", cid(text.parent_cid).as_str()));
+    for (name, cid) in [("cid", text.cid), ("parent-cid", text.parent_cid)] {
+        if let Some(cid) = cid {
+            facts.details.push(Detail::new(name, u64::from(cid)));
+        }
+    }
     for key in ["ddb.adapterType", "ddb.virtualHWVersion", "ddb.uuid"] {
         if let Some(value) = text.setting(key) {
             let name = match key {
@@ -187,6 +198,18 @@ fn extents(text: &Descriptor, facts: &mut Facts) {
     }
     let list = text.extents.iter().map(|line| Value::Map(extent(line))).collect();
     facts.details.push(Detail { name: "extents", value: Value::List(list) });
+}
+
+/// The only extent, in the image's own file.
+fn only(shape: &Shape) -> Vec<(&'static str, Value)> {
+    let mut map = vec![
+        ("virtual-size", Value::Bytes(shape.size)),
+        ("cluster-size", Value::Bytes(shape.grain)),
+    ];
+    if shape.grains != Grains::Plain {
+        map.push(("compressed", Value::Flag(true)));
+    }
+    map
 }
 
 fn extent(line: &Line) -> Vec<(&'static str, Value)> {

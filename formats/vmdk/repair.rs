@@ -53,7 +53,7 @@ struct Job<'a> {
 impl Job<'_> {
     fn survey(&self) -> Result<Survey> {
         let mut ignore = |_| {};
-        survey(self.source, self.head, self.limits, &mut Report::new(&mut ignore))
+        survey(self.source, self.head, "", self.limits, &mut Report::new(&mut ignore))
     }
 
     /// The set of tables that is damaged, from the one that is not; if neither is, the second one

@@ -15,7 +15,7 @@ use crate::base::storage::{Le32, Le64, Pages, Source, Span, Window, Word};
 
 /// How far in front of the end of a file a footer is looked for: some programs leave zeros behind
 /// the end of a stream.
-const FOOTER_WITHIN: u64 = 128 << 10;
+const FOOTER_WITHIN: u64 = 64 << 10;
 /// Grains of a stream that one look goes over: each costs a read of its marker.
 const PACKED_AT_ONCE: u64 = 64;
 
@@ -132,12 +132,12 @@ fn space_efficient(window: &dyn Window, bytes: &[u8; HEADER]) -> Result<Head> {
 }
 
 /// The footer of a stream, and where it stands: in front of the end, with zeros behind it at most.
-pub(super) fn footer(source: &dyn Source) -> Result<(u64, Header)> {
-    let total = source.len();
+fn footer(window: &dyn Window) -> Result<(u64, Header)> {
+    let total = window.len()?;
     let end = total / SECTOR * SECTOR;
-    let from = end.saturating_sub(FOOTER_WITHIN);
-    let mut tail = vec![0; usize::try_from(end - from).expect("128 KiB at most")];
-    Window::read(source, from, &mut tail)?;
+    let from = total.saturating_sub(FOOTER_WITHIN).next_multiple_of(SECTOR);
+    let mut tail = vec![0; usize::try_from(end.saturating_sub(from)).expect("64 KiB at most")];
+    window.read(from, &mut tail)?;
     for (index, sectors) in tail.windows(2 * HEADER).step_by(HEADER).enumerate().rev() {
         let (marker, footer) = sectors.split_at(HEADER);
         let marker = Marker::parse(marker[..16].try_into().expect("sixteen"));
@@ -170,7 +170,7 @@ impl Sparse {
         limits: &Limits,
     ) -> Result<Sparse> {
         let head = head(&*source, limits)?;
-        let shape = complete(&head, &*source)?;
+        let shape = with_directory(&head, &*source)?;
         Ok(Sparse { pages: Pages::new(source), shape, file, missing })
     }
 
@@ -300,9 +300,29 @@ pub(super) fn packed_len(
     Ok(len)
 }
 
+/// What is wrong with an extent that is two.
+const UNLIKE: &str = "the footer says something else than the header";
+
+/// Whether a footer is for another disk than the header, or leads nowhere.
+fn differ(header: &Header, footer: &Header) -> bool {
+    let other = Header { directory: AT_END, ..footer.clone() };
+    let same = Header { redundant: header.redundant, unclean: header.unclean, ..other };
+    same != *header || footer.directory == AT_END
+}
+
+/// What is wrong with the footer of a stream, if it is to have one. `Truncated` if it is missing:
+/// then the end of the stream is, and there is no disk.
+pub(super) fn unlike_footer(head: &Head, window: &dyn Window) -> Result<Option<&'static str>> {
+    let Some(header) = head.header.as_ref().filter(|header| header.directory == AT_END) else {
+        return Ok(None);
+    };
+    let (_, footer) = footer(window)?;
+    Ok(differ(header, &footer).then_some(UNLIKE))
+}
+
 /// The shape, with the directory as the footer has it where that is the one to ask; or the
 /// redundant one, where the file ends before the first.
-pub(super) fn complete(head: &Head, source: &dyn Source) -> Result<Shape> {
+pub(super) fn with_directory(head: &Head, source: &dyn Source) -> Result<Shape> {
     let (mut shape, total) = (head.shape, source.len());
     let len = shape.tables * shape.word();
     let Some(header) = &head.header else {
@@ -311,10 +331,8 @@ pub(super) fn complete(head: &Head, source: &dyn Source) -> Result<Shape> {
     };
     if header.directory == AT_END {
         let (at, footer) = footer(source)?;
-        let other = Header { directory: AT_END, ..footer.clone() };
-        let same = Header { redundant: header.redundant, unclean: header.unclean, ..other };
-        if same != *header || footer.directory == AT_END {
-            return Err(Error::malformed(at, "the footer says something else than the header"));
+        if differ(header, &footer) {
+            return Err(Error::malformed(at, UNLIKE));
         }
         shape = footer.shape().map_err(|(inside, what)| Error::malformed(at + inside, what))?;
     }

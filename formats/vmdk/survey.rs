@@ -31,30 +31,31 @@ pub(super) struct Survey {
     pub(super) alike: bool,
 }
 
-/// Goes over one extent, and reports what is wrong. Fails only past a limit, or where the file
+/// Goes over one extent, and reports what is wrong, with `named` in front. Fails only past a limit, or where the file
 /// cannot be read.
 pub(super) fn survey(
     source: &Arc<dyn Source>,
     head: &Head,
+    named: &str,
     limits: &Limits,
     report: &mut Report,
 ) -> Result<Survey> {
     let pages = Pages::new(source.clone());
-    let shape = match sparse::complete(head, &**source) {
+    let shape = match sparse::with_directory(head, &**source) {
         Ok(shape) => shape,
         Err(error) if matches!(error.kind(), Kind::Malformed | Kind::Truncated) => {
-            report.corruption(error.offset().unwrap_or(0), error.to_string());
+            report.corruption(error.offset().unwrap_or(0), format!("{named}{error}"));
             // Nowhere: what is there has no table.
             Shape { directory: source.len().next_multiple_of(SECTOR), ..head.shape }
         }
         Err(error) => return Err(error),
     };
-    let mut walk = Walk::new(&pages, shape, head, limits)?;
+    let mut walk = Walk::new(&pages, shape, head, named, limits)?;
     let first = walk.set(shape.directory, report)?;
     let mut found = Survey { shape, first, spare: None, alike: true };
     if let Some(directory) = head.header.as_ref().and_then(second) {
         let mut ignore = |_| {};
-        let mut silent = Walk::new(&pages, shape, head, limits)?;
+        let mut silent = Walk::new(&pages, shape, head, named, limits)?;
         let spare = silent.set(directory, &mut Report::new(&mut ignore))?;
         found.alike = walk.beside(first, spare, report)?;
         found.spare = Some(spare);
@@ -100,7 +101,7 @@ pub(super) fn room_for(
             let first = other.directory.saturating_add(front);
             places.extend((0..shape.tables).map(|index| first.saturating_add(index * len)));
         }
-        let mut walk = Walk::new(&pages, shape, head, limits)?;
+        let mut walk = Walk::new(&pages, shape, head, "", limits)?;
         walk.set(sound.directory, &mut report)?;
         walk.place(other.directory, shape.tables * shape.word(), 0, String::new(), &mut report);
         for place in &places {
@@ -130,6 +131,8 @@ pub(super) fn second(header: &Header) -> Option<u64> {
 struct Walk<'a> {
     pages: &'a Pages,
     shape: Shape,
+    /// What stands in front of each finding.
+    named: &'a str,
     claims: Claims,
     /// Grains with a place; of these, compressed; of these, not behind their neighbour.
     grains: u64,
@@ -142,7 +145,13 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(pages: &'a Pages, shape: Shape, head: &Head, limits: &Limits) -> Result<Walk<'a>> {
+    fn new(
+        pages: &'a Pages,
+        shape: Shape,
+        head: &Head,
+        named: &'a str,
+        limits: &Limits,
+    ) -> Result<Walk<'a>> {
         let mut claims = Claims::new(pages.source().len(), SECTOR, limits)?;
         claims.take(0, HEADER as u64);
         if let Some(span) = head.descriptor {
@@ -150,7 +159,7 @@ impl<'a> Walk<'a> {
         }
         let (grains, packed, apart) = (0, 0, 0);
         let (placed, sound, end) = (true, true, None);
-        Ok(Walk { pages, shape, claims, grains, packed, apart, end, placed, sound })
+        Ok(Walk { pages, shape, named, claims, grains, packed, apart, end, placed, sound })
     }
 
     /// Goes over the tables of this directory. All tables are claimed before the first grain, so
@@ -161,9 +170,8 @@ impl<'a> Walk<'a> {
         let (shape, pages) = (self.shape, self.pages);
         words(pages, shape, directory, shape.tables, |index, _, word| {
             let Entry::Grain(table) = shape.table(word) else { return Ok(()) };
-            let left = (shape.size - index * shape.reach()).div_ceil(shape.grain);
             let first = index * shape.entries;
-            words(pages, shape, table, left.min(shape.entries), |number, at, word| {
+            words(pages, shape, table, shape.entries, |number, at, word| {
                 self.entry(first + number, at, word, report)
             })
         })?;
@@ -187,7 +195,7 @@ impl<'a> Walk<'a> {
                 Entry::Zero | Entry::Wrong => {
                     self.placed = false;
                     let what = format!("entry {index} of the grain directory is {word:#x}");
-                    report.corruption(at, what);
+                    self.say(at, &what, report);
                 }
             }
             Ok(())
@@ -202,7 +210,7 @@ impl<'a> Walk<'a> {
             Claim::Beyond => format!("behind the end of the file, {}", self.claims.file_len()),
         };
         self.placed = false;
-        report.corruption(at, format!("{what} lies at {start:#x}, {why}"));
+        self.say(at, &format!("{what} lies at {start:#x}, {why}"), report);
     }
 
     /// Looks at grain `index` of the extent, whose entry is `word` and stands at `at`.
@@ -216,8 +224,13 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
         };
+        let start = index.saturating_mul(grain);
+        if start >= size {
+            // It would come into sight if the disk grew.
+            self.wrong(at, format!("grain {index} lies behind the end of the disk"), report);
+            return Ok(());
+        }
         self.grains += 1;
-        let start = index * grain;
         let len = match grains {
             Grains::Plain => grain.min(size - start),
             Grains::Packed { front } => {
@@ -249,7 +262,11 @@ impl<'a> Walk<'a> {
 
     fn wrong(&mut self, at: u64, what: String, report: &mut Report) {
         self.sound = false;
-        report.corruption(at, what);
+        self.say(at, &what, report);
+    }
+
+    fn say(&self, at: u64, what: &str, report: &mut Report) {
+        report.corruption(at, format!("{}{what}", self.named));
     }
 
     /// Looks at the second set of tables next to the first: whether it has places of its own, and
@@ -274,7 +291,7 @@ impl<'a> Walk<'a> {
             };
             if !same {
                 alike = false;
-                report.corruption(at, format!("the two copies of grain table {index} differ"));
+                self.say(at, &format!("the two copies of grain table {index} differ"), report);
             }
             Ok(())
         })?;
