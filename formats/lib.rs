@@ -63,7 +63,7 @@ pub use base::model::extent::{Extent, Packed, Place};
 pub use base::model::facts::{Detail, Facts, Hazard, HazardKind, Snapshot, Value};
 pub use base::model::finding::{Finding, Repair, Severity, Tally};
 pub use base::model::format::{
-    CheckFn, CreateFn, Format, LikenessFn, Links, MeasureFn, RepairFn, ResizeFn, Usage,
+    CheckFn, CreateFn, Format, LikenessFn, Links, MeasureFn, OpenFn, RepairFn, ResizeFn, Usage,
 };
 pub use base::model::image::{Image, Joined, Reader, Stack, Walk};
 pub use base::model::reference::{Reference, Role};

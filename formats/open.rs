@@ -220,7 +220,9 @@ pub fn open(
         let path = source.name();
         let links = Links { source, data_file, extents, snapshot };
         let sound = if options.strict { sound(format, &links, options.limits) } else { Ok(()) };
-        let image = sound.and_then(|()| (format.open)(links, options.limits));
+        let unread = || Error::unsupported("images of this format are described, and not read");
+        let open = format.open.ok_or_else(unread);
+        let image = sound.and(open).and_then(|open| open(links, options.limits));
         images.push(image.map_err(|e| e.format(format.name).path(path))?);
     }
     Ok(if images.len() == 1 { images.remove(0) } else { Box::new(Stack::new(images)) })

@@ -12,7 +12,6 @@
 //! header is all that is read, by `luks_header` on the ground; a qcow2 image may hold one, too.
 
 mod inspect;
-mod reader;
 
 use crate::base::model::create::whole_sectors;
 use crate::base::model::format::Format;
@@ -20,11 +19,11 @@ use crate::base::model::format::Format;
 pub(crate) static FORMAT: Format = Format {
     name: "luks",
     aliases: &[],
-    about: "an encrypted disk (LUKS 1 and 2): its header is inspected, its content is not read",
+    about: "an encrypted disk (LUKS 1 and 2), described",
     extensions: &["luks"],
     probe: inspect::probe,
     inspect: inspect::inspect,
-    open: reader::open,
+    open: None,
     padded: |size, _| whole_sectors(size),
     create: None,
     appends: None,

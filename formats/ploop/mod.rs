@@ -30,11 +30,11 @@ use crate::base::model::format::Format;
 pub(crate) static FORMAT: Format = Format {
     name: "ploop",
     aliases: &["parallels", "hds"],
-    about: "Parallels' and Virtuozzo's expanding disk, and bundles of them",
+    about: "Parallels' and Virtuozzo's disk, and bundles",
     extensions: &["hds", "hdd"],
     probe: inspect::probe,
     inspect: inspect::inspect,
-    open: reader::open,
+    open: Some(reader::open),
     padded: |size, _| whole_sectors(size),
     create: Some(writer::create),
     appends: None,

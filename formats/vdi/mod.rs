@@ -30,7 +30,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &["vdi"],
     probe: inspect::probe,
     inspect: inspect::inspect,
-    open: reader::open,
+    open: Some(reader::open),
     padded: |size, _| whole_sectors(size),
     create: Some(writer::create),
     appends: None,

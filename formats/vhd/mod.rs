@@ -28,11 +28,11 @@ use crate::base::model::format::Format;
 pub(crate) static FORMAT: Format = Format {
     name: "vhd",
     aliases: &["vpc"],
-    about: "the virtual hard disk of Virtual PC, Hyper-V and Azure",
+    about: "the disk of Virtual PC and Azure",
     extensions: &["vhd", "vpc"],
     probe: footers::probe,
     inspect: inspect::inspect,
-    open: reader::open,
+    open: Some(reader::open),
     padded: options::padded,
     create: Some(writer::create),
     appends: None,

@@ -33,11 +33,11 @@ use crate::base::model::format::Format;
 pub(crate) static FORMAT: Format = Format {
     name: "vmdk",
     aliases: &[],
-    about: "VMware's disk image, in one file or several, and as a stream",
+    about: "VMware's disk image, in its files or as a stream",
     extensions: &["vmdk"],
     probe: inspect::probe,
     inspect: inspect::inspect,
-    open: reader::open,
+    open: Some(reader::open),
     padded: |size, _| whole_sectors(size),
     create: Some(writer::create),
     appends: Some(options::appends),

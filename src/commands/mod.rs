@@ -66,7 +66,8 @@ fn after_help() -> String {
     for format in FORMATS {
         let can = |does: bool, what: &'static str| does.then_some(what);
         let deeds = [
-            Some("read"),
+            can(format.open.is_some(), "read"),
+            can(format.open.is_none(), "inspect"),
             can(format.create.is_some(), "write"),
             can(format.check.is_some(), "check"),
             can(format.repair.is_some(), "repair"),

@@ -108,7 +108,11 @@ fn from_every_format_into_every_format_the_disk_survives() {
             }
             // What qemu cannot read, others have to.
             if !options.contains("4096") {
-                must(path, "qemu-img", &["compare", "-f", "raw", "-F", theirs, "disk.raw", "target"]);
+                must(
+                    path,
+                    "qemu-img",
+                    &["compare", "-f", "raw", "-F", theirs, "disk.raw", "target"],
+                );
             }
             let kind = if target == "vhd" { "-tvhd" } else { "-t*" };
             if seven {

@@ -34,6 +34,8 @@ impl Links {
 /// Goes over a disk to be written: units in order of the disk, with whether they hold data.
 pub type Usage<'a> = dyn FnMut(&mut dyn FnMut(u64, u64)) -> Result<()> + 'a;
 
+/// Opens the disk of an image.
+pub type OpenFn = fn(Links, &Limits) -> Result<Box<dyn Image>>;
 /// Makes a [`Writer`] for a new image.
 pub type CreateFn = fn(Arc<dyn Target>, &Create) -> Result<Box<dyn Writer>>;
 /// Tells how an image like this one is made.
@@ -63,7 +65,7 @@ pub struct Format {
     /// What its headers say.
     pub inspect: fn(&dyn Window, &Limits) -> Result<Facts>,
     /// Its disk.
-    pub open: fn(Links, &Limits) -> Result<Box<dyn Image>>,
+    pub open: Option<OpenFn>,
     /// The size of the disk that a new image gets: as asked, or as little more as the format forces
     /// with these settings.
     pub padded: fn(u64, &Options) -> Result<u64>,
