@@ -1,8 +1,8 @@
 //! Headers → facts.
 
 use super::layout::{
-    DIFFERENCING, DYNAMIC, ENTRY, FIXED, FLAGS, FULL, Header, OLD, OLD_VERSION, PRELUDE, SECTOR,
-    SHORT, SIGNATURE, SIGNATURE_AT, UNDO,
+    DIFFERENCING, DYNAMIC, ENTRY, FIXED, FLAGS, FULL, Header, MAX_BLOCK, OLD, OLD_VERSION, PRELUDE,
+    SECTOR, SHORT, SIGNATURE, SIGNATURE_AT, UNDO,
 };
 use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
@@ -45,7 +45,7 @@ pub(super) fn head(window: &dyn Window) -> Result<Header> {
 
 fn check_header(header: &Header) -> Result<()> {
     let fields = header.fields();
-    let Header { kind, flags, block, blocks, size, map, data, end, .. } = *header;
+    let Header { kind, flags, block, extra, blocks, size, map, data, end, .. } = *header;
     match kind {
         DYNAMIC | FIXED | DIFFERENCING => {}
         UNDO => return Err(Error::unsupported("an undo image").at(fields.kind)),
@@ -55,9 +55,13 @@ fn check_header(header: &Header) -> Result<()> {
         let what = format!("flags {flags:#x}, of which not all are known");
         return Err(Error::unsupported(what).at(fields.flags));
     }
-    if !block.is_power_of_two() || block < u64::from(SECTOR) {
-        let what = format!("blocks of {block} bytes: not a power of two from 512 on");
+    if !block.is_power_of_two() || !(u64::from(SECTOR)..=MAX_BLOCK).contains(&block) {
+        let what = format!("blocks of {block} bytes: not a power of two from 512 to 64 MiB");
         return Err(Error::malformed(fields.block, what));
+    }
+    if extra > block {
+        let what = format!("{extra} bytes in front of blocks of {block}");
+        return Err(Error::malformed(fields.extra, what));
     }
     if blocks * block < size {
         let what = format!("{blocks} blocks of {block} bytes are too few for {size} bytes of disk");

@@ -32,6 +32,8 @@ pub(super) const DIFFERENCING: u32 = 4;
 /// The flags that have a meaning: new blocks are filled with zeros.
 pub(super) const FLAGS: u32 = 1;
 
+/// The largest block that is read; there is hardly one that has not 1 MiB.
+pub(super) const MAX_BLOCK: u64 = 64 << 20;
 /// Bytes of an entry of the map.
 pub(super) const ENTRY: u64 = 4;
 /// An entry of a block that was never written.
@@ -137,6 +139,7 @@ pub(super) struct Fields {
     pub(super) data: u64,
     pub(super) size: u64,
     pub(super) block: u64,
+    pub(super) extra: u64,
     pub(super) blocks: u64,
     pub(super) allocated: u64,
     pub(super) create: u64,
@@ -153,6 +156,7 @@ const FIELDS: Fields = Fields {
     data: 344,
     size: 368,
     block: 376,
+    extra: 380,
     blocks: 384,
     allocated: 388,
     create: 392,
@@ -160,7 +164,7 @@ const FIELDS: Fields = Fields {
     sector: 468,
 };
 
-/// The old version says nothing of map, data and sector: those are never looked for.
+/// The old version says nothing of map, data, extra and sector: those are never looked for.
 const OLD_FIELDS: Fields = Fields {
     kind: 72,
     flags: 76,
@@ -168,6 +172,7 @@ const OLD_FIELDS: Fields = Fields {
     data: 68,
     size: 352,
     block: 360,
+    extra: 68,
     blocks: 364,
     allocated: 368,
     create: 372,
@@ -332,6 +337,7 @@ mod tests {
                 (fields.map, header.map),
                 (fields.data, header.data),
                 (fields.block, header.block),
+                (fields.extra, header.extra),
                 (fields.blocks, header.blocks),
                 (fields.allocated, header.allocated),
             ] {
@@ -370,7 +376,7 @@ mod tests {
     fn a_block_past_every_file_has_no_place() {
         let mut header = Header::parse(&version1(400).to_bytes()).expect("a header");
         assert_eq!(header.place(2), Some(4096 + 2 * ((1 << 20) + 512) + 512));
-        (header.block, header.extra) = (1 << 31, u32::MAX.into());
+        (header.block, header.extra) = (1 << 31, 1 << 31);
         assert_eq!(header.place(u32::MAX - 2), None);
     }
 }

@@ -64,8 +64,8 @@ impl Job {
         let first = fixed.then_some(end);
         self.fill(old, blocks, first)?;
         if fixed {
+            self.add_zeros(end, end + blocks - old)?;
             end += blocks - old;
-            self.set_len(end)?;
         }
         self.storage.settle()?;
         self.write_header(size, blocks.max(self.header.blocks), end)
@@ -171,12 +171,18 @@ impl Job {
         self.storage.settle()
     }
 
-    fn set_len(&self, blocks: u64) -> Result<()> {
-        let end = self.header.end_of(blocks).ok_or_else(|| Error::limit("too large a file"))?;
-        if Source::len(&*self.storage) >= end {
-            return Ok(());
+    /// Blocks of zeros in the file, from one number to another, whatever lies there now.
+    fn add_zeros(&self, from: u64, to: u64) -> Result<()> {
+        let place = |blocks: u64| {
+            self.header.end_of(blocks).ok_or_else(|| Error::limit("too large a file"))
+        };
+        let (from, to) = (place(from)?, place(to)?);
+        let fail = |error| Error::io("cannot make room", error).at(from);
+        self.storage.zero(Span::new(from, to - from)?).map_err(fail)?;
+        if Source::len(&*self.storage) < to {
+            self.storage.set_len(to).map_err(fail)?;
         }
-        self.storage.set_len(end).map_err(|error| Error::io("cannot make room", error))
+        Ok(())
     }
 
     /// Places and counts, in one write inside one sector.
