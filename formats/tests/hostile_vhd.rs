@@ -574,6 +574,34 @@ fn blocks_past_the_end_or_over_something_else_are_errors_and_findings() {
     assert!(cut.check().0.corruptions > 1, "{:?}", cut.check());
 }
 
+// Seen by a fuzzer: the last block of a file may lack what the disk does not reach; when the disk
+// grew, the footer stood in the middle of it. And a name of the parent that led nowhere made a new
+// footer go there, terabytes away.
+#[test]
+fn a_block_that_is_cut_off_by_the_footer_is_made_whole_before_the_disk_grows() {
+    let bytes = disk(17, (512 << 10) + 5120);
+    let mut image = Vhd::dynamic(Footer::new(3, bytes.len() as u64), &bytes, &everywhere);
+    let footer = image.0.split_off(image.back());
+    image.0.truncate(image.0.len() - (512 << 10) + 8192);
+    image.0.extend(footer);
+    assert!(image.read().unwrap() == bytes && image.check().0.is_clean());
+    for size in [(512 << 10) + 512, (512 << 10) + 9728, 3 << 20] {
+        let storage = image.source();
+        vhd().resize.unwrap()(storage.clone(), size, &Limits::default()).unwrap();
+        let after = Vhd(storage.to_vec());
+        assert!(after.check().0.is_clean(), "made {size}: {:?}", after.check());
+        let mut right = bytes.clone();
+        right.resize(size as usize, 0);
+        assert!(after.read().unwrap() == right, "made {size}");
+    }
+    let back = image.back();
+    image.put(HEADER + 576, b"W2ru").put32(HEADER + 576 + 16, 3000).seal();
+    image.0[back..].fill(1);
+    let (tally, mended) = image.repaired();
+    assert!(tally.is_clean() && mended.read().unwrap() == bytes, "{tally:?}");
+    assert!(mended.0.len() < 2 * MIB);
+}
+
 #[test]
 fn names_of_the_parent_that_are_not_there_are_errors() {
     let with = |at: usize, value: u32| {

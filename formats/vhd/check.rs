@@ -108,7 +108,9 @@ impl Survey<'_> {
         let header = Span::new(dynamic.at, HEADER)?;
         self.end = bat.end().max(header.end());
         for locator in dynamic.header.locators.iter().filter(|locator| locator.code != [0; 4]) {
-            self.end = self.end.max(locator.offset.saturating_add(locator.len.into()));
+            let end = locator.offset.saturating_add(locator.len.into());
+            // One that leads nowhere takes no room.
+            self.end = if end > self.copies.total { self.end } else { self.end.max(end) };
         }
         let mut places: Vec<u64> = Vec::new();
         let mut seen = 0;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::check::{Survey, examine};
 use super::layout::{FIXED, FOOTER, FOOTER_BYTES, SECTOR};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::limits::Limits;
 use crate::base::model::finding::{Finding, Repair, Report, Severity, Tally};
 use crate::base::storage::{Put, Source, Storage, Window};
@@ -59,9 +59,10 @@ fn footers(storage: &Arc<dyn Storage>, survey: &Survey, report: &mut Report) -> 
     let back = survey.copies.back.as_ref();
     if back.is_none_or(|back| !back.sound) {
         let at = match back {
-            Some(back) => back.at,
+            Some(back) => Some(back.at),
             None => place(storage, survey)?,
         };
+        let Some(at) = at else { return Ok(()) };
         storage.put(at, &bytes)?;
         storage.settle()?;
     }
@@ -76,18 +77,16 @@ fn footers(storage: &Arc<dyn Storage>, survey: &Survey, report: &mut Report) -> 
 }
 
 /// Where a footer that is missing goes: behind the last block, over a sector of zeros if the file
-/// ends with one, or else to its end.
-fn place(storage: &Arc<dyn Storage>, survey: &Survey) -> Result<u64> {
+/// ends with one, or else to its end. Nowhere if it is not known where the last block ends.
+fn place(storage: &Arc<dyn Storage>, survey: &Survey) -> Result<Option<u64>> {
     let total = Source::len(&**storage);
     if let Some(last) = total.checked_sub(FOOTER).filter(|last| *last >= survey.end) {
         let mut bytes = [0; FOOTER_BYTES];
         Window::read(&**storage, last, &mut bytes)?;
         if bytes == [0; FOOTER_BYTES] && last.is_multiple_of(SECTOR) {
-            return Ok(last);
+            return Ok(Some(last));
         }
     }
     let end = survey.end.max(total).checked_next_multiple_of(SECTOR);
-    end.filter(|_| survey.sound).ok_or_else(|| {
-        Error::malformed(total, "there is no footer, and blocks lie behind the end of the file")
-    })
+    Ok(end.filter(|_| survey.sound))
 }

@@ -93,9 +93,9 @@ impl Job<'_> {
     /// Room in the BAT first, then the header, then the footers.
     fn grow(&self, survey: &Survey, footer: &Footer) -> Result<()> {
         let (old, new) = (self.blocks.on(self.was), self.blocks.on(footer.current_size));
+        let mut end = self.footer_place(survey)?;
         self.clear_behind(self.was)?;
         let mut header = self.dynamic.header.clone();
-        let mut end = survey.head.chosen.end;
         if new > u64::from(header.entries) {
             let room = self.first_block()?.unwrap_or(u64::MAX).min(end).min(self.behind_bat());
             let len = (new * ENTRY).next_multiple_of(SECTOR);
@@ -121,7 +121,8 @@ impl Job<'_> {
     /// The footers first, then the blocks: what lies behind the new size is given up.
     fn shrink(&self, survey: &Survey, footer: &Footer) -> Result<()> {
         let (old, new) = (self.blocks.on(self.was), self.blocks.on(footer.current_size));
-        self.footers(survey.head.chosen.end, footer)?;
+        let before = self.footer_place(survey)?;
+        self.footers(before, footer)?;
         self.fill(self.bat, new, old)?;
         let mut header = self.dynamic.header.clone();
         header.entries = u32::try_from(new).map_err(|_| Error::limit("too large a BAT"))?;
@@ -132,13 +133,25 @@ impl Job<'_> {
         let mut ignore = |_| {};
         let end = examine(&source, &Limits::default(), &mut ignore)?.end;
         let end = end.next_multiple_of(SECTOR);
-        if end < survey.head.chosen.end && self.storage.fixed_len().is_none() {
+        if end < before && self.storage.fixed_len().is_none() {
             self.storage.put(end, &footer.to_bytes())?;
             self.storage.settle()?;
             set_len(&self.storage, end + FOOTER)?;
             self.storage.settle()?;
         }
         Ok(())
+    }
+
+    /// Where the footer stands: behind the whole of the last block, of which a file may lack what
+    /// the disk does not reach.
+    fn footer_place(&self, survey: &Survey) -> Result<u64> {
+        let (now, behind) = (survey.head.chosen.end, survey.end.next_multiple_of(SECTOR));
+        if now >= behind {
+            return Ok(now);
+        }
+        self.storage.put(behind, &survey.head.chosen.footer.to_bytes())?;
+        self.storage.settle()?;
+        Ok(behind)
     }
 
     /// The footer at the end, then its copy.
