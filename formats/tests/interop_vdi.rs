@@ -6,10 +6,8 @@
 mod disks;
 mod oracle;
 
-use std::sync::Arc;
-
 use disks::disk;
-use formats::{Access, Caching, Create, ImageFile, Kind, Limits, Options, Severity};
+use formats::{Create, Kind, Limits, Options, Severity};
 use oracle::{Place, has};
 
 fn create(size: u64, options: &[(&str, &str)]) -> Create {
@@ -118,10 +116,8 @@ fn qemu_agrees_with_images_of_another_size() {
         place.write("image", "vdi", &create(size, options), &*place.open("disk", "raw"));
         for size in [6 << 20, 900 << 20, 2000 << 20, 1800 << 20, 4_000_256, 512] {
             let what = format!("{options:?} made {size}");
-            let path = place.path("image");
-            let file = ImageFile::open(&path, Access::Write, Caching::Writeback).unwrap();
             let resize = formats::format("vdi").unwrap().resize.unwrap();
-            resize(Arc::new(file), size, &Limits::default()).unwrap();
+            resize(place.to_change("image"), size, &Limits::default()).unwrap();
             let disk = std::fs::OpenOptions::new().write(true).open(place.path("disk")).unwrap();
             disk.set_len(size).unwrap();
             qemu_agrees(&place, &what);

@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use disks::disk;
-use formats::{Access, Caching, Create, ImageFile, Kind, Limits, Options};
+use formats::{Create, Kind, Limits, Options};
 use oracle::{Place, has};
 
 fn create(size: u64, options: &[(&str, &str)]) -> Create {
@@ -213,10 +213,8 @@ fn others_agree_with_images_of_another_size() {
         place.write("image", "vhd", &create(size, options), &*place.open("disk", "raw"));
         for size in [6 << 20, 900 << 20, 5000 << 20, 800 << 20, 4_000_256, 7 << 20, 512] {
             let what = format!("{options:?} made {size}");
-            let path = place.path("image");
-            let file = ImageFile::open(&path, Access::Write, Caching::Writeback).unwrap();
             let resize = formats::format("vhd").unwrap().resize.unwrap();
-            resize(Arc::new(file), size, &Limits::default()).unwrap();
+            resize(place.to_change("image"), size, &Limits::default()).unwrap();
             let disk = std::fs::OpenOptions::new().write(true).open(place.path("disk")).unwrap();
             disk.set_len(size).unwrap();
             qemu_agrees(&place, &what);

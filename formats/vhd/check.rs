@@ -106,7 +106,7 @@ impl Survey<'_> {
         self.report.tally.total_clusters = count;
         let bat = Span::new(dynamic.header.bat, count * ENTRY)?;
         let header = Span::new(dynamic.at, HEADER)?;
-        self.end = bat.end().max(header.end());
+        self.end = if count > 0 { bat.end().max(header.end()) } else { header.end() };
         for locator in dynamic.header.locators.iter().filter(|locator| locator.code != [0; 4]) {
             let end = locator.offset.saturating_add(locator.len.into());
             // One that leads nowhere takes no room.

@@ -96,23 +96,21 @@ impl Job<'_> {
         let mut end = self.footer_place(survey)?;
         self.clear_behind(self.was)?;
         let mut header = self.dynamic.header.clone();
-        if new > u64::from(header.entries) {
-            let room = self.first_block()?.unwrap_or(u64::MAX).min(end).min(self.behind_bat());
-            let len = (new * ENTRY).next_multiple_of(SECTOR);
-            if self.bat + len <= room {
-                self.fill(self.bat, old, len / ENTRY)?;
-            } else {
-                header.bat = (end + FOOTER).next_multiple_of(SECTOR);
-                self.move_bat(header.bat, old, len / ENTRY)?;
-                end = header.bat + len;
-                self.storage.put(end, &survey.head.chosen.footer.to_bytes())?;
-            }
-            self.storage.settle()?;
-            header.entries = u32::try_from(new).map_err(|_| Error::limit("too large a BAT"))?;
+        // What the header says of its room counts for nothing: other things may lie there.
+        let room = self.first_block()?.unwrap_or(u64::MAX).min(end).min(self.behind_bat());
+        let len = (new * ENTRY).next_multiple_of(SECTOR);
+        if self.bat.checked_add(len).is_some_and(|bat_end| bat_end <= room) {
+            self.fill(self.bat, old, len / ENTRY)?;
+        } else if new > old {
+            header.bat = (end + FOOTER).next_multiple_of(SECTOR);
+            self.move_bat(header.bat, old, len / ENTRY)?;
+            end = header.bat + len;
+            self.storage.put(end, &survey.head.chosen.footer.to_bytes())?;
+        }
+        header.entries = u32::try_from(new).map_err(|_| Error::limit("too large a BAT"))?;
+        self.storage.settle()?;
+        if header != self.dynamic.header {
             self.storage.put(self.dynamic.at, &header.to_bytes())?;
-            self.storage.settle()?;
-        } else {
-            self.fill(self.bat, old, new)?;
             self.storage.settle()?;
         }
         self.footers(end, footer)

@@ -7,13 +7,13 @@
 
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::process::{self, Command};
-use std::sync::{Arc, Mutex};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
 
 use formats::{
-    Access, Beneath, Beside, Caching, CompareOptions, Comparison, CopyOptions, Create, FORMATS,
-    Facts, Finding, Image, ImageFile, Limits, Links, OpenOptions, Output, Result, Tally, Target,
-    compare,
+    Access, Beneath, Caching, CompareOptions, Comparison, CopyOptions, Create, FORMATS, Facts,
+    Finding, Image, ImageFile, Kind, Limits, Links, OpenOptions, Result, Tally, compare,
 };
 use tempfile::TempDir;
 
@@ -28,26 +28,6 @@ pub(crate) fn has(programs: &[&str]) -> bool {
             false
         }
         None => true,
-    }
-}
-
-/// The files that an image of ours gets beside it.
-struct Siblings {
-    name: String,
-    folder: PathBuf,
-    made: Mutex<Vec<Output>>,
-}
-
-impl Beside for Siblings {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn make(&self, name: &str) -> Result<Arc<dyn Target>> {
-        let output = Output::create(&self.folder.join(name), Caching::Unsafe)?;
-        let target = output.target();
-        self.made.lock().unwrap().push(output);
-        Ok(target)
     }
 }
 
@@ -85,7 +65,7 @@ impl Place {
         }
     }
 
-    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> process::Output {
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Output {
         Command::new(program).args(arguments).current_dir(self.folder.path()).output().unwrap()
     }
 
@@ -100,6 +80,21 @@ impl Place {
 
     pub(crate) fn source(&self, name: &str) -> Arc<ImageFile> {
         Arc::new(ImageFile::open(&self.path(name), Access::Read, Caching::Writeback).unwrap())
+    }
+
+    /// An image that is to be changed. A process that another trial is about to start holds for a
+    /// moment what we held when it was forked: that passes.
+    pub(crate) fn to_change(&self, name: &str) -> Arc<ImageFile> {
+        let open = || ImageFile::open(&self.path(name), Access::Write, Caching::Writeback);
+        for _ in 0..100 {
+            match open() {
+                Err(error) if error.kind() == Kind::Refused => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                opened => return Arc::new(opened.unwrap()),
+            }
+        }
+        Arc::new(open().unwrap())
     }
 
     /// The disk of an image, with names in this folder followed.
@@ -129,20 +124,11 @@ impl Place {
 
     /// Writes this disk as an image of ours.
     pub(crate) fn write(&self, name: &str, format: &str, create: &Create, from: &dyn Image) {
-        let output = Output::create(&self.path(name), Caching::Unsafe).unwrap();
+        let output = formats::Output::create(&self.path(name), Caching::Unsafe).unwrap();
         let make = formats::format(format).unwrap().create.unwrap();
-        let beside = Arc::new(Siblings {
-            name: name.into(),
-            folder: self.folder.path().into(),
-            made: Mutex::default(),
-        });
-        let create = Create { beside: Some(beside.clone()), ..create.clone() };
-        let writer = make(output.target(), &create).unwrap();
+        let writer = make(output.target(), create).unwrap();
         formats::copy(from, &*writer, &CopyOptions::default()).unwrap();
         drop(writer);
-        for output in std::mem::take(&mut *beside.made.lock().unwrap()) {
-            output.commit().unwrap();
-        }
         output.commit().unwrap();
     }
 
