@@ -9,7 +9,7 @@ mod vhdx;
 use std::sync::Arc;
 
 use disks::{disk, open, read_all, variants};
-use formats::{Faulty, Kind, Limits, Repair, Source};
+use formats::{Faulty, Kind, Limits, Options, Repair, Source};
 use vhdx::{Change, Entry, GUID, HEADERS, LOG, MIB, TABLES, Vhdx, vhdx};
 
 /// A way to damage an image.
@@ -43,10 +43,14 @@ const DAMAGES: &[Damage] = &[
     damage("regions that are not required", forget_required),
     damage("the first header", |v| v.0[HEADERS[0] + 9] ^= 1),
     damage("the second header", |v| v.0[HEADERS[1] + 9] ^= 1),
-    damage("headers of two writes", |v| drop(v.put(HEADERS[0] + 32, &GUID).seal())),
+    damage("headers of two writes", |v| {
+        v.put(HEADERS[0] + 32, &GUID).seal();
+    }),
     damage("the first table", |v| v.0[TABLES[0] + 900] ^= 1),
     damage("the second table", |v| v.0[TABLES[1] + 900] ^= 1),
-    damage("tables that differ", |v| drop(v.put(TABLES[1] + 44, &[0]).seal())),
+    damage("tables that differ", |v| {
+        v.put(TABLES[1] + 44, &[0]).seal();
+    }),
     damage("a pending log", pending),
     damage("a pending log, and the rest", |v| {
         pending(v);
@@ -54,15 +58,31 @@ const DAMAGES: &[Damage] = &[
         v.0[TABLES[1] + 900] ^= 1;
         v.0[HEADERS[0] + 9] ^= 1;
     }),
-    damage("zeros with an offset", |v| drop(v.set64(v.bat(1), 5 << 20 | 2))),
-    damage("nothing with an offset", |v| drop(v.set64(v.bat(1), 5 << 20))),
-    damage("reserved bits", |v| drop(v.set64(v.bat(0), v.get64(v.bat(0)) | 1 << 9))),
+    damage("zeros with an offset", |v| {
+        v.set64(v.bat(1), 5 << 20 | 2);
+    }),
+    damage("nothing with an offset", |v| {
+        v.set64(v.bat(1), 5 << 20);
+    }),
+    damage("reserved bits", |v| {
+        v.set64(v.bat(0), v.get64(v.bat(0)) | 1 << 9);
+    }),
     damage("the end of the last block is missing", |v| v.0.truncate(v.0.len() - 512)),
-    lasting("a block past the end", |v| drop(v.set64(v.bat(0), 1 << 40 | 6))),
-    lasting("a block twice", |v| drop(v.set64(v.bat(1), v.get64(v.bat(0))))),
-    lasting("a block over the log", |v| drop(v.set64(v.bat(0), (LOG | 6) as u64))),
-    lasting("the state 4", |v| drop(v.set64(v.bat(1), 4))),
-    lasting("a block in part, and no parent", |v| drop(v.set64(v.bat(0), 5 << 20 | 7))),
+    lasting("a block past the end", |v| {
+        v.set64(v.bat(0), 1 << 40 | 6);
+    }),
+    lasting("a block twice", |v| {
+        v.set64(v.bat(1), v.get64(v.bat(0)));
+    }),
+    lasting("a block over the log", |v| {
+        v.set64(v.bat(0), (LOG | 6) as u64);
+    }),
+    lasting("the state 4", |v| {
+        v.set64(v.bat(1), 4);
+    }),
+    lasting("a block in part, and no parent", |v| {
+        v.set64(v.bat(0), 5 << 20 | 7);
+    }),
 ];
 
 #[test]
@@ -201,7 +221,7 @@ fn large_sectors_come_back_and_force_whole_ones() {
     let options = [("logical_sector_size", "4096")];
     let settings = vhdx::create(0, &options).options;
     assert_eq!((vhdx().padded)(5000, &settings).unwrap(), 8192);
-    assert_eq!((vhdx().padded)(5000, &Default::default()).unwrap(), 5120);
+    assert_eq!((vhdx().padded)(5000, &Options::default()).unwrap(), 5120);
     let bytes = disk(4, 5 * MIB + 4096);
     assert!(Vhdx::of(&bytes, &options).read().unwrap() == bytes);
     let writer = vhdx().create.unwrap();
@@ -253,7 +273,7 @@ fn settings_that_cannot_be_are_invalid() {
     let both = vhdx::create(1 << 20, &[("subformat", "fixed"), ("block_state_zero", "on")]);
     let tried = (vhdx().create.unwrap())(Arc::new(formats::Memory::default()), &both);
     assert_eq!(tried.err().unwrap().kind(), Kind::Invalid);
-    assert_eq!((vhdx().padded)(65 << 40, &Default::default()).unwrap_err().kind(), Kind::Invalid);
+    assert_eq!((vhdx().padded)(65 << 40, &Options::default()).unwrap_err().kind(), Kind::Invalid);
 }
 
 /// Another size for the disk of an image.

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use disks::{open, read_all};
+use disks::{Dice, open, read_all};
 use formats::{
     Access, Beneath, Caching, FORMATS, ImageFile, Ingest, Kind, Limits, Memory, OpenOptions, Place,
     Result, Source, Survey,
@@ -41,7 +41,7 @@ fn of_two_headers_the_sound_one_with_the_higher_number_counts() {
     for broken in HEADERS {
         assert!(with(|v| v.0[broken + 100] ^= 1).read().unwrap() == disk);
     }
-    let neither = with(|v| HEADERS.iter().for_each(|at| v.0[at + 100] ^= 1));
+    let neither = with(|v| HEADERS.map(|at| v.0[at + 100] ^= 1).into_iter().collect());
     assert_eq!(inspect_kind(&neither), Kind::Malformed);
     let identity = |image: &Vhdx| image.inspect().unwrap().identity.unwrap();
     let older = with(|v| {
@@ -49,23 +49,32 @@ fn of_two_headers_the_sound_one_with_the_higher_number_counts() {
     });
     assert!(identity(&older).starts_with("5a5a5a5a-"));
     // As Disk2vhd writes them.
-    let equal = with(|v| drop(v.headers(8, &[1; 8])));
+    let equal = with(|v| {
+        v.headers(8, &[1; 8]);
+    });
     assert!(equal.read().unwrap() == disk);
-    let differing = with(|v| drop(v.headers(8, &[1; 8]).put(HEADERS[0] + 32, &GUID).seal()));
+    let differing = with(|v| {
+        v.headers(8, &[1; 8]).put(HEADERS[0] + 32, &GUID).seal();
+    });
     assert_eq!(inspect_kind(&differing), Kind::Malformed);
-    assert_eq!(inspect_kind(&with(|v| drop(v.headers(66, &[2])))), Kind::Unsupported);
+    assert_eq!(
+        inspect_kind(&with(|v| {
+            v.headers(66, &[2]);
+        })),
+        Kind::Unsupported
+    );
 }
 
 #[test]
 fn tables_of_regions_that_cannot_be_are_refused() {
+    use Kind::{Malformed, Unsupported};
     let disk = Vhdx::small_disk();
     for broken in TABLES {
         // qemu never looks at the second one.
         assert!(with(|v| v.0[broken + 5000] ^= 1).read().unwrap() == disk);
     }
-    let neither = with(|v| TABLES.iter().for_each(|at| v.0[at + 5000] ^= 1));
+    let neither = with(|v| TABLES.map(|at| v.0[at + 5000] ^= 1).into_iter().collect());
     assert_eq!(inspect_kind(&neither), Kind::Malformed);
-    use Kind::{Malformed, Unsupported};
     let unknown = |required: u8| {
         let mut row = GUID.to_vec();
         row.extend((64_u64 << 20).to_le_bytes());
@@ -92,18 +101,26 @@ fn tables_of_regions_that_cannot_be_are_refused() {
         ("a third region that is unknown and required", 8, le32(3), Unsupported),
     ];
     for (what, at, bytes, kind) in cases {
-        let image = with(|v| drop(v.tables(80, &unknown(1)).tables(*at, bytes)));
+        let image = with(|v| {
+            v.tables(80, &unknown(1)).tables(*at, bytes);
+        });
         assert_eq!(inspect_kind(&image), *kind, "{what}");
     }
-    let optional = with(|v| drop(v.tables(80, &unknown(0)).tables(8, &[3])));
+    let optional = with(|v| {
+        v.tables(80, &unknown(0)).tables(8, &[3]);
+    });
     assert!(optional.read().unwrap() == disk);
-    let past = with(|v| drop(v.tables(32, &(1_u64 << 40).to_le_bytes())));
+    let past = with(|v| {
+        v.tables(32, &(1_u64 << 40).to_le_bytes());
+    });
     assert_eq!(read_kind(&past), Kind::Truncated, "a BAT past the end");
 }
 
 #[test]
 fn a_bat_that_claims_four_gibibytes_takes_no_memory() {
-    let image = with(|v| drop(v.tables(40, &0xfff0_0000_u32.to_le_bytes())));
+    let image = with(|v| {
+        v.tables(40, &0xfff0_0000_u32.to_le_bytes());
+    });
     let begun = Instant::now();
     assert!(image.read().unwrap() == Vhdx::small_disk());
     assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
@@ -153,7 +170,13 @@ fn metadata_that_cannot_be_are_refused() {
         ("a size of no bytes", row(1) + 20, 0, Malformed),
     ];
     for (what, at, value, kind) in words {
-        assert_eq!(inspect_kind(&with(|v| drop(v.set32(*at, *value)))), *kind, "{what}");
+        assert_eq!(
+            inspect_kind(&with(|v| {
+                v.set32(*at, *value);
+            })),
+            *kind,
+            "{what}"
+        );
     }
     let twice = with(|v| {
         let bytes = v.0[row(1)..row(1) + 32].to_vec();
@@ -161,10 +184,14 @@ fn metadata_that_cannot_be_are_refused() {
     });
     assert_eq!(inspect_kind(&twice), Malformed, "the size twice");
     for index in [0, 1, 3] {
-        let without = with(|v| drop(v.put(row(index), &GUID).set32(row(index) + 24, 0)));
+        let without = with(|v| {
+            v.put(row(index), &GUID).set32(row(index) + 24, 0);
+        });
         assert_eq!(inspect_kind(&without), Malformed, "without item {index}");
     }
-    let unknown = with(|v| drop(v.put(row(4), &GUID).set32(row(4) + 24, 0)));
+    let unknown = with(|v| {
+        v.put(row(4), &GUID).set32(row(4) + 24, 0);
+    });
     assert!(unknown.read().unwrap() == Vhdx::small_disk(), "an unknown item that is optional");
 }
 
@@ -181,13 +208,17 @@ fn entries_of_the_bat_that_cannot_be_are_refused() {
         ("a block in part, without a parent", 5 << 20 | 7, Malformed),
     ];
     for (what, entry, kind) in cases {
-        let image = with(|v| drop(v.set64(v.bat(0), *entry)));
+        let image = with(|v| {
+            v.set64(v.bat(0), *entry);
+        });
         assert_eq!(read_kind(&image), *kind, "{what}");
         let (tally, found) = image.check().unwrap();
         assert!(tally.corruptions > 0 && !found.is_empty(), "{what}");
     }
     for state in [0, 1, 2, 3, 5] {
-        let image = with(|v| drop(v.set64(v.bat(0), state)));
+        let image = with(|v| {
+            v.set64(v.bat(0), state);
+        });
         assert!(image.read().unwrap()[..MIB].iter().all(|byte| *byte == 0), "state {state}");
     }
 }
@@ -200,9 +231,24 @@ fn blocks_that_share_a_place_are_findings() {
     });
     for (what, image) in [
         ("two blocks", twice),
-        ("over the log", with(|v| drop(v.set64(v.bat(1), (LOG | 6) as u64)))),
-        ("over the metadata", with(|v| drop(v.set64(v.bat(1), v.region(1) as u64 | 6)))),
-        ("over the BAT", with(|v| drop(v.set64(v.bat(1), v.region(0) as u64 | 6)))),
+        (
+            "over the log",
+            with(|v| {
+                v.set64(v.bat(1), (LOG | 6) as u64);
+            }),
+        ),
+        (
+            "over the metadata",
+            with(|v| {
+                v.set64(v.bat(1), v.region(1) as u64 | 6);
+            }),
+        ),
+        (
+            "over the BAT",
+            with(|v| {
+                v.set64(v.bat(1), v.region(0) as u64 | 6);
+            }),
+        ),
     ] {
         let (_, found) = image.check().unwrap();
         assert!(found.iter().any(|one| one.what.contains("over something else")), "{what}");
@@ -219,7 +265,9 @@ fn a_few_mebibytes_that_claim_to_be_tebibytes_are_refused_at_once() {
     let bomb = with(|v| {
         let (size, entry) = (v.item(1).1, v.get64(v.bat(0)));
         v.set64(size, 100 << 30);
-        (0..110_000).for_each(|index| drop(v.set64(v.bat(index), entry)));
+        for index in 0..110_000 {
+            v.set64(v.bat(index), entry);
+        }
     });
     let begun = Instant::now();
     let image = open(bomb.source(), vhdx()).unwrap();
@@ -310,15 +358,17 @@ fn a_log_may_change_metadata_bat_and_regions() {
     // A table of regions that is sound only after a replay.
     let image = with(|v| {
         let table = v.0[TABLES[0]..TABLES[0] + 4096].to_vec();
-        TABLES.iter().for_each(|at| v.0[*at..at + 64].fill(0));
+        for at in TABLES {
+            v.0[at..at + 64].fill(0);
+        }
         let mut entry = Entry::alone(vec![Change::Data(TABLES[0] as u64, table)], v.0.len());
         entry.sequence = 70;
         let bytes = entry.bytes();
         v.put(LOG, &bytes);
-        HEADERS.iter().for_each(|at| {
+        for at in HEADERS {
             v.put(at + 48, &GUID);
-            vhdx::seal(&mut v.0[*at..at + 4096]);
-        });
+            vhdx::seal(&mut v.0[at..at + 4096]);
+        }
     });
     assert!(image.read().unwrap() == Vhdx::small_disk());
 }
@@ -440,7 +490,9 @@ fn logs_that_are_none_are_refused() {
     use Kind::{Limit, Malformed, Unsupported};
     let log =
         |v: &Vhdx| vec![Entry::alone(vec![Change::Data(sector(v).0, vec![1; 4096])], v.0.len())];
-    let empty = with(|v| drop(v.headers(48, &GUID)));
+    let empty = with(|v| {
+        v.headers(48, &GUID);
+    });
     assert_eq!(inspect_kind(&empty), Malformed, "nothing in it");
     let header = |at: usize, bytes: &[u8]| {
         let mut image = with_log(log);
@@ -530,7 +582,9 @@ fn a_stream_with_a_pending_log_is_inspected_as_it_passes() {
     for (image, expected) in [(&image, expected), (&swapped, swapped.inspect().unwrap())] {
         for size in [1000, 65_536, 1 << 20, usize::MAX] {
             let mut ingest = Ingest::new(FORMATS, Limits::default());
-            image.0.chunks(size.min(image.0.len())).for_each(|chunk| drop(ingest.push(chunk)));
+            for chunk in image.0.chunks(size.min(image.0.len())) {
+                ingest.push(chunk).unwrap();
+            }
             assert_eq!(ingest.finish().unwrap(), expected, "in pieces of {size}");
         }
     }
@@ -540,7 +594,9 @@ fn a_stream_with_a_pending_log_is_inspected_as_it_passes() {
 
 /// An image of this name over another one.
 fn over(rows: &[(&str, &str)]) -> Vhdx {
-    with(|v| drop(v.over(rows)))
+    with(|v| {
+        v.over(rows);
+    })
 }
 
 /// What a child reads, with names followed below its folder, or not at all.
@@ -763,5 +819,128 @@ fn no_byte_of_headers_log_or_tables_can_be_changed_into_a_panic() {
                 assert!(tried.is_ok(), "byte {at:#x} changed by {mask:#x}");
             }
         }
+    }
+}
+
+/// Where damage is most likely to matter: the start of a structure, and its length.
+fn structures(image: &Vhdx) -> Vec<(usize, usize)> {
+    let (metadata, bat) = (image.region(1), image.bat(0));
+    vec![
+        (HEADERS[0], 80),
+        (HEADERS[1], 80),
+        (TABLES[0], 80),
+        (TABLES[1], 80),
+        (metadata, 224),
+        (metadata + 64 * KIB, 40),
+        (metadata + 128 * KIB, 120),
+        (bat, 24),
+        (bat + 4096 * 8, 8),
+        (LOG, 64),
+        (LOG, 160),
+        (LOG + 2 * 4096, 160),
+        (LOG + 5 * 4096, 12),
+    ]
+}
+
+/// Changes a few bytes, most of them to ones that mean something.
+fn bend(image: &mut Vhdx, dice: &mut Dice) {
+    let places = structures(image);
+    for _ in 0..=dice.below(3) {
+        let (start, len) = *dice.one_of(&places);
+        let at = start + dice.below(len);
+        let old = image.get64(at);
+        let value = match dice.below(8) {
+            0 => dice.next(),
+            1 => 0,
+            2 => u64::MAX,
+            3 => old ^ 1 << dice.below(64),
+            4 => dice.next() % 12 << 20 | dice.next() % 8,
+            5 => dice.next() % 9 << 12,
+            6 => old.wrapping_add(dice.next() % 3).wrapping_sub(1),
+            _ => image.get64(start + dice.below(len)),
+        };
+        let bytes = value.to_le_bytes();
+        image.put(at, &bytes[..*dice.one_of(&[1, 2, 4, 8])]);
+    }
+    // Behind right checksums, mostly: wrong ones are refused early.
+    if dice.below(8) > 0 {
+        image.seal();
+        for at in (LOG..LOG + 64 * KIB).step_by(4096) {
+            let len = image.get32(at + 8) as usize;
+            if image.0[at..].starts_with(b"loge") && (4096..=256 * KIB).contains(&len) {
+                vhdx::seal(&mut image.0[at..at + len]);
+            }
+        }
+    }
+}
+
+/// What a repair leaves can be checked, and holds no more damage than it said.
+fn mend(image: &Vhdx) {
+    let limits = Limits::default();
+    let (check, repair) = (vhdx().check.unwrap(), vhdx().repair.unwrap());
+    let before = check(formats::Links::alone(image.source()), &limits, &mut |_| {});
+    let storage = image.source();
+    let mended = repair(storage.clone(), formats::Repair::All, &limits, &mut |_| {});
+    let Ok(mended) = mended else { return };
+    assert!(before.is_ok(), "it was repaired, and cannot be checked");
+    let after = check(formats::Links::alone(storage.clone()), &limits, &mut |_| {}).unwrap();
+    assert_eq!(after.corruptions, mended.corruptions);
+    for size in [64 << 20, 1 << 20] {
+        let resized = (vhdx().resize.unwrap())(storage.clone(), size, &limits);
+        if after.corruptions == 0 && resized.is_ok() {
+            let links = formats::Links::alone(storage.clone());
+            let tally = check(links, &limits, &mut |_| {}).unwrap();
+            assert!(tally.is_clean(), "{tally:?}");
+        }
+    }
+}
+
+/// A stream of these bytes ends as the whole file does, as far as the stream can know.
+fn pass(image: &Vhdx) {
+    let mut ingest = Ingest::new(&[vhdx()], Limits::default());
+    let pushed = image.0.chunks(100_000).try_for_each(|chunk| ingest.push(chunk).map(drop));
+    let streamed = pushed.and_then(|()| ingest.finish());
+    match (image.inspect(), streamed) {
+        (Ok(whole), Ok(streamed)) => assert_eq!(whole, streamed),
+        // Things in another order than they are looked at pass by.
+        (Ok(_), Err(error)) => assert_eq!(error.kind(), Kind::Unsupported, "{error:?}"),
+        (Err(_), streamed) => assert!(streamed.is_err()),
+    }
+}
+
+#[test]
+fn random_damage_behind_right_checksums_is_an_error_or_a_finding() {
+    let turns = std::env::var("TURNS").ok().and_then(|turns| turns.parse().ok()).unwrap_or(300);
+    let logged = with_log(|v| {
+        let (at, len) = (sector(v).0, v.0.len() as u64);
+        let entry = |number: u64, start, changes| Entry {
+            sequence: 7 + number,
+            at: start,
+            tail: 0,
+            changes,
+            flushed: len,
+            last: len,
+        };
+        let zeros = Change::Zero(at + 8192, 16_384);
+        vec![
+            entry(0, 0, vec![Change::Data(at, vec![1; 4096]), zeros]),
+            entry(
+                1,
+                2,
+                vec![Change::Data(at + 4096, vec![2; 4096]), Change::Data(at, vec![3; 4096])],
+            ),
+        ]
+    });
+    let sound = [Vhdx::small(), logged, partly(512).0, over(&[("relative_path", "base.vhdx")])];
+    for seed in 0..turns {
+        let mut dice = Dice::new(seed);
+        let mut image = dice.one_of(&sound).clone();
+        bend(&mut image, &mut dice);
+        let tried = std::panic::catch_unwind(|| {
+            look_at(&image);
+            mend(&image);
+            pass(&image);
+        });
+        assert!(tried.is_ok(), "seed {seed}");
     }
 }

@@ -110,7 +110,7 @@ fn matrix(size: u64) -> Vec<Variant> {
     list
 }
 
-fn has_small_sectors(variant: &&Variant) -> bool {
+fn has_small_sectors(variant: &Variant) -> bool {
     variant.create.options.text("logical_sector_size") != Some("4096")
 }
 
@@ -123,7 +123,7 @@ fn qemu_reads_every_variant_that_we_write() {
     place.put("disk", &disk(1, (3 << 20) + 4096));
     let raw = place.open("disk", "raw");
     // qemu knows no other sectors.
-    for variant in matrix(raw.disk_size()).iter().filter(has_small_sectors) {
+    for variant in matrix(raw.disk_size()).into_iter().filter(has_small_sectors) {
         place.write("image", "vhdx", &variant.create, &*raw);
         place.we_agree(&variant.name, "image", "vhdx", "disk");
         let checked = place.run("qemu-img", &["check", "-f", "vhdx", "image"]);
@@ -258,9 +258,9 @@ fn a_log_that_qemu_replays_gives_the_disk_that_we_read_through_it() {
         let mut at = dice.below(180);
         let tail = at;
         let mut entries = Vec::new();
-        for number in 0..1 + turn {
+        for number in 0..=turn {
             let mut changes = Vec::new();
-            for _ in 0..1 + dice.below(5) {
+            for _ in 0..=dice.below(5) {
                 let offset = data + dice.below(500) as u64 * 4096;
                 let mut sector = vec![0; 4096];
                 dice.fill(&mut sector);

@@ -117,8 +117,15 @@ pub(super) fn region_table(window: &dyn Window, at: u64) -> Result<Vec<Region>> 
 /// Where things are, by the first table that is sound.
 pub(super) fn regions(window: &dyn Window) -> Result<Regions> {
     let at = REGION_TABLES[0];
-    let rows = region_table(window, at);
-    let rows = rows.or_else(|error| region_table(window, REGION_TABLES[1]).map_err(|_| error))?;
+    let rows = match region_table(window, at) {
+        Err(error) if error.kind() != Kind::Awaiting => {
+            let other = region_table(window, REGION_TABLES[1]);
+            // In a stream the other one may yet come.
+            let waits = |other: &Error| other.kind() == Kind::Awaiting;
+            other.map_err(|other| if waits(&other) { other } else { error })?
+        }
+        rows => rows?,
+    };
     let mut spans: Vec<Span> = Vec::new();
     let (mut bat, mut metadata) = (None, None);
     for row in &rows {

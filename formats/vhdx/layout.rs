@@ -36,7 +36,7 @@ pub(super) const MAX_BLOCK: u64 = 256 << 20;
 const SECTORS_PER_BITMAP: u64 = 1 << 23;
 
 /// A sector of the log, and what it stands for.
-pub(super) const LOG_SECTOR: u64 = 4096;
+pub(super) const LOG_SECTOR: usize = 4096;
 /// Bytes of an entry of the log before its descriptors, and of a descriptor.
 pub(super) const LOG_HEADER_LEN: usize = 64;
 pub(super) const DESCRIPTOR_LEN: usize = 32;
@@ -240,7 +240,9 @@ impl Header {
 pub(super) fn region_table(regions: &[Region]) -> Vec<u8> {
     let count = u32::try_from(regions.len()).expect("2047 at most");
     let mut bytes = to_bytes(&RegionHead { checksum: 0, count, reserved: 0 });
-    regions.iter().for_each(|region| bytes.extend(to_bytes(region)));
+    for region in regions {
+        bytes.extend(to_bytes(region));
+    }
     bytes.resize(TABLE_LEN, 0);
     seal(&mut bytes);
     bytes

@@ -17,7 +17,8 @@ use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
 use crate::base::storage::{Source, Span, Window};
 
-const SECTOR: usize = LOG_SECTOR as usize;
+/// Bytes of a sector of the log, and of the file.
+const SECTOR: u64 = LOG_SECTOR as u64;
 /// What a replay may not touch: the file's identifier and its headers.
 const KEPT: u64 = HEADERS[1] + HEADER_LEN as u64;
 /// How often all bytes of the log may be summed, and all its entries be followed, to find the
@@ -94,7 +95,7 @@ impl Log {
         let fail = |what: String| Error::malformed(place.start() + at as u64, what);
         let count = usize::try_from(entry.descriptors).expect("it fits the entry");
         let front = front_sectors(count);
-        let sectors = usize::try_from(entry.length).expect("it fits the log") / SECTOR;
+        let sectors = usize::try_from(entry.length).expect("it fits the log") / LOG_SECTOR;
         let mut changes = Vec::new();
         let mut next = front;
         for index in 0..count {
@@ -109,16 +110,17 @@ impl Log {
                 Some(Descriptor::Data { trailing, leading, offset, sequence })
                     if sequence == entry.sequence && next < sectors =>
                 {
-                    let sector = self.wrap(at + next * SECTOR);
+                    let sector = self.wrap(at + next * LOG_SECTOR);
                     next += 1;
-                    if !is_data(&self.ring[sector..sector + SECTOR], sequence) {
+                    if !is_data(&self.ring[sector..sector + LOG_SECTOR], sequence) {
                         return Err(fail(format!(
                             "sector {next} of a log entry is none of its data"
                         )));
                     }
                     self.ring[sector..sector + 8].copy_from_slice(&leading);
-                    self.ring[sector + SECTOR - 4..sector + SECTOR].copy_from_slice(&trailing);
-                    changes.push((Span::new(offset, LOG_SECTOR)?, Some(sector)));
+                    self.ring[sector + LOG_SECTOR - 4..sector + LOG_SECTOR]
+                        .copy_from_slice(&trailing);
+                    changes.push((Span::new(offset, SECTOR)?, Some(sector)));
                 }
                 _ => {
                     return Err(fail(format!(
@@ -131,7 +133,7 @@ impl Log {
             return Err(fail(format!("a log entry of {sectors} sectors uses {next} of them")));
         }
         for (span, from) in changes {
-            let odd = span.start() % LOG_SECTOR != 0 || span.len() % LOG_SECTOR != 0;
+            let odd = span.start() % SECTOR != 0 || span.len() % SECTOR != 0;
             if odd || span.start() < KEPT || span.overlaps(place) {
                 let (start, len) = (span.start(), span.len());
                 return Err(fail(format!(
@@ -230,7 +232,7 @@ impl Log {
 
 /// Sectors of an entry before those of its data.
 fn front_sectors(descriptors: usize) -> usize {
-    (LOG_HEADER_LEN + descriptors * DESCRIPTOR_LEN).div_ceil(SECTOR)
+    (LOG_HEADER_LEN + descriptors * DESCRIPTOR_LEN).div_ceil(LOG_SECTOR)
 }
 
 /// Whether a sector of the log holds data of an entry with this number.
@@ -238,7 +240,7 @@ fn is_data(sector: &[u8], sequence: u64) -> bool {
     let number = sequence.to_le_bytes();
     sector.starts_with(b"data")
         && sector[4..8] == number[4..]
-        && sector[SECTOR - 4..] == number[..4]
+        && sector[LOG_SECTOR - 4..] == number[..4]
 }
 
 /// The sound entries of a log, by where they lie in it.
@@ -252,7 +254,7 @@ impl Entries {
     fn find(ring: &[u8], guid: Guid, place: Span) -> Result<Entries> {
         let mut left = ring.len().saturating_mul(PATIENCE);
         let mut found = HashMap::new();
-        for at in (0..ring.len()).step_by(SECTOR) {
+        for at in (0..ring.len()).step_by(LOG_SECTOR) {
             let Some(entry) = parse::<LogEntry>(&ring[at..]) else { continue };
             let Some(len) = plausible(&entry, guid, ring.len()) else { continue };
             left = left.checked_sub(len).ok_or_else(|| too_tangled(place))?;
@@ -269,7 +271,7 @@ impl Entries {
     fn active(&self, place: Span) -> Result<Vec<(usize, LogEntry)>> {
         let mut heads: Vec<_> = self.found.iter().collect();
         heads.sort_by_key(|(at, entry)| (std::cmp::Reverse(entry.sequence), **at));
-        let mut left = (self.len / SECTOR).saturating_mul(PATIENCE);
+        let mut left = (self.len / LOG_SECTOR).saturating_mul(PATIENCE);
         for (head, entry) in heads {
             let mut sequence = Vec::new();
             let mut at = usize::try_from(entry.tail).expect("inside the log");
@@ -305,8 +307,9 @@ fn plausible(entry: &LogEntry, guid: Guid, ring: usize) -> Option<usize> {
     let len = usize::try_from(entry.length).ok()?;
     let tail = usize::try_from(entry.tail).ok()?;
     let descriptors = usize::try_from(entry.descriptors).ok()?;
-    let fits = len % SECTOR == 0 && len <= ring && tail % SECTOR == 0 && tail < ring;
-    let holds = descriptors <= len / DESCRIPTOR_LEN && front_sectors(descriptors) * SECTOR <= len;
+    let fits = len % LOG_SECTOR == 0 && len <= ring && tail % LOG_SECTOR == 0 && tail < ring;
+    let holds =
+        descriptors <= len / DESCRIPTOR_LEN && front_sectors(descriptors) * LOG_SECTOR <= len;
     (entry.guid == guid && entry.sequence > 0 && fits && holds).then_some(len)
 }
 

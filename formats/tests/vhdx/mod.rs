@@ -158,20 +158,28 @@ impl Vhdx {
 
     /// Makes the checksums of headers and tables of regions right again.
     pub(crate) fn seal(&mut self) -> &mut Self {
-        HEADERS.iter().for_each(|at| seal(&mut self.0[*at..at + 4 * KIB]));
-        TABLES.iter().for_each(|at| seal(&mut self.0[*at..at + 64 * KIB]));
+        for at in HEADERS {
+            seal(&mut self.0[at..at + 4 * KIB]);
+        }
+        for at in TABLES {
+            seal(&mut self.0[at..at + 64 * KIB]);
+        }
         self
     }
 
     /// Changes both headers.
     pub(crate) fn headers(&mut self, at: usize, bytes: &[u8]) -> &mut Self {
-        HEADERS.iter().for_each(|header| drop(self.put(header + at, bytes)));
+        for header in HEADERS {
+            self.put(header + at, bytes);
+        }
         self.seal()
     }
 
     /// Changes both tables of regions.
     pub(crate) fn tables(&mut self, at: usize, bytes: &[u8]) -> &mut Self {
-        TABLES.iter().for_each(|table| drop(self.put(table + at, bytes)));
+        for table in TABLES {
+            self.put(table + at, bytes);
+        }
         self.seal()
     }
 
