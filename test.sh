@@ -17,6 +17,7 @@ need vhdimount libvhdi-utils
 need vmdkmount libvmdk-utils
 need fusermount fuse
 need mkfs.xfs xfsprogs
+need cryptsetup cryptsetup-bin
 need zstd zstd
 need g++ g++
 if [ ${#packages[@]} -gt 0 ]; then

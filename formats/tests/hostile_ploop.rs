@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use disks::{open, read_all};
 use formats::{
-    Facts, Finding, Format, HazardKind, Kind, Limits, Links, Memory, Repair, Result, Source, Tally,
+    Facts, Faulty, Finding, Format, HazardKind, Kind, Limits, Links, Memory, Repair, Result,
+    Source, Storage, Tally,
 };
 use md5::{Digest, Md5};
 use oracle::Place;
@@ -258,6 +259,52 @@ fn a_disk_that_grows_over_old_entries_has_zeros_there() {
         assert!(grown.read().unwrap() == expected, "{size}");
         assert!(grown.check().0.is_clean(), "{size}: {:?}", grown.check().1);
         assert_eq!(grown.0[44..48], [0; 4], "the mark is as it was");
+    }
+}
+
+/// Does something to an image whose storage dies after every number of writes there is; what is
+/// left holds `keeps` bytes of what it had, and can be mended.
+fn dies(image: &Image, keeps: usize, deed: impl Fn(Arc<dyn Storage>) -> Result<()>) {
+    let before = image.read().unwrap();
+    for writes in 0.. {
+        let file = Arc::new(Faulty::new(Memory::new(image.0.clone()), writes));
+        let done = deed(file.clone()).is_ok();
+        let left = Image(file.inner().to_vec());
+        let (mended, tally) = left.mended(Repair::All);
+        assert!(tally.is_clean(), "after {writes} writes: {tally:?}");
+        for torn in [left, mended] {
+            let bytes = torn.read().unwrap();
+            let same = bytes[..keeps] == before[..keeps];
+            let grown = bytes.get(before.len()..).unwrap_or_default();
+            assert!(same && grown.iter().all(|byte| *byte == 0), "after {writes} writes");
+        }
+        if done {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_crash_during_a_resize_or_a_repair_loses_nothing_and_can_be_mended() {
+    let resize = |size| {
+        move |file: Arc<dyn Storage>| (ploop().resize.unwrap())(file, size, &Limits::default())
+    };
+    for magic in [b"WithoutFreeSpace", b"WithouFreSpacExt"] {
+        let sound = Image::new(magic);
+        // Into the last cluster, into more entries, and into a table that wants more room.
+        for size in [66 << 10, 2 << 20, 9 << 20] {
+            dies(&sound, 64 << 10, resize(size));
+        }
+        for size in [10_240, 4096, 512] {
+            dies(&sound, usize::try_from(size).unwrap(), resize(size));
+        }
+        let mut bad = sound.clone();
+        let unit = if magic == b"WithoutFreeSpace" { 8 } else { 1 };
+        bad.set(64 + 5 * 4, unit).set(64 + 6 * 4, 2 * unit).set(44, 0x746f_6e59);
+        dies(&bad, 64 << 10, |file| {
+            let repair = ploop().repair.unwrap();
+            repair(file, Repair::All, &Limits::default(), &mut |_| {}).map(drop)
+        });
     }
 }
 
