@@ -5,7 +5,7 @@
 mod disks;
 mod oracle;
 
-use formats::{Facts, Kind, Value};
+use formats::{Facts, HazardKind, Kind, Value};
 use oracle::{Place, has};
 use serde_json::Value as Json;
 
@@ -81,6 +81,33 @@ fn of_a_luks_header_inside_a_qcow2_we_say_what_qemu_says() {
         let (tally, findings) = place.check("image", "qcow2");
         assert!(tally.is_clean(), "{findings:?}");
     }
+}
+
+// qemu takes the key of such an image and counts for hours; one whose header is damaged it refuses
+// before it says anything about it.
+#[test]
+fn a_luks_header_inside_a_qcow2_that_is_odd_or_damaged_is_a_hazard() {
+    if !has(&["qemu-img"]) {
+        return;
+    }
+    let place = Place::new();
+    let options = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10";
+    let create = [&["create", "-f", "qcow2", "-o", options], &SECRET[..], &["image", "3M"]];
+    place.must("qemu-img", &create.concat());
+    let bytes = place.get("image");
+    let at = bytes.windows(8).position(|eight| eight == b"LUKS\xba\xbe\0\x01").unwrap();
+    let hazards = |at: usize| {
+        let mut bytes = bytes.clone();
+        bytes[at..at + 4].fill(255);
+        place.put("changed", &bytes);
+        let facts = place.facts("changed", "qcow2");
+        assert!(facts.encrypted);
+        let odd = facts.hazards.into_iter().filter(|h| h.kind == HazardKind::Irregular);
+        odd.map(|hazard| hazard.what).collect::<Vec<_>>()
+    };
+    assert_eq!(hazards(at + 212), ["its key slot 0 takes 4294967295 iterations"]);
+    assert!(hazards(at)[0].starts_with("its LUKS header cannot be used: "));
+    assert!(hazards(at + 4)[0].starts_with("its LUKS header cannot be used: "));
 }
 
 /// A container of cryptsetup's, and what its luksDump says, without spaces.
