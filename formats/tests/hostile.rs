@@ -9,7 +9,7 @@ mod disks;
 use std::path::Path;
 use std::sync::Arc;
 
-use disks::{content, disk, goods, image, open, raw, read_all, variants};
+use disks::{content, disk, goods, image, lone_variants, open, raw, read_all, variants};
 use formats::{
     Access, Beneath, Caching, CopyOptions, Create, FORMATS, Facts, Format, HazardKind, ImageFile,
     Kind, Limits, Memory, OpenOptions, Options, Result, Source, Survey,
@@ -596,7 +596,7 @@ fn specimens() -> Vec<(String, &'static Format, Vec<u8>, Vec<u8>)> {
     let mut list = Vec::new();
     for format in FORMATS.iter().filter(|format| format.create.is_some()) {
         let bytes = disk(10, 40 << 10);
-        for variant in variants(format, bytes.len() as u64) {
+        for variant in lone_variants(format, bytes.len() as u64) {
             let file = image(format, &variant.create, &*raw(&bytes), 1);
             if file.len() < 80 << 10 {
                 list.push((variant.name, *format, file, bytes.clone()));

@@ -241,9 +241,12 @@ fn disks_on_devices_are_refused_with_a_sentence() {
         let text = descriptor(text);
         let names = [r"\\.\PhysicalDrive0", "/dev/sda", "disk-rdm.vmdk", "disk.vmdk"];
         let files = names.map(|name| (name, &[0; 63 * 512][..]));
-        let error = beside(&text, &files).unwrap_err();
-        assert_eq!(error.kind(), Kind::Refused);
-        assert!(error.to_string().contains("device"), "{error}");
+        for error in [beside(&text, &files).unwrap_err(), text.error()] {
+            assert_eq!(error.kind(), Kind::Refused);
+            assert!(error.to_string().contains("device"), "{error}");
+        }
+        let facts = text.facts().unwrap();
+        assert_eq!(facts.hazards[0].kind, HazardKind::Reference);
     }
 }
 
@@ -258,6 +261,9 @@ fn a_hundred_thousand_extents_are_a_limit() {
     let names: Vec<_> = (0..600).map(|number| number.to_string()).collect();
     let files: Vec<_> = names.iter().map(|name| (name.as_str(), &[0; 512][..])).collect();
     let error = beside(&descriptor(&many), &files).unwrap_err();
+    assert_eq!(error.kind(), Kind::Limit, "{error}");
+    let same = descriptor(&"RW 1 SPARSE \"a\"\n".repeat(600));
+    let error = beside(&same, &[("a", &image("monolithicSparse"))]).unwrap_err();
     assert_eq!(error.kind(), Kind::Limit, "{error}");
     assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
 }

@@ -95,13 +95,13 @@ fn others_read_every_kind_that_we_write_of_every_size() {
             if zip {
                 seven_zip_agrees(&place, &what, "image.vmdk");
             }
-            // An extent that goes on behind the end of the disk is too much for it.
-            if libvmdk && libvmdk_agrees(&place, &what, "image.vmdk") {
+            // A single flat extent is a type that it only tells of, whoever wrote it.
+            if libvmdk && kind != "monolithicFlat" && libvmdk_agrees(&place, &what, "image.vmdk") {
                 mounted += 1;
             }
         }
     }
-    assert!(!libvmdk || mounted == 0 || mounted == 25, "{mounted} were mounted");
+    assert!(!libvmdk || mounted == 0 || mounted == 20, "{mounted} were mounted");
 }
 
 #[test]

@@ -6,6 +6,8 @@
 mod disks;
 mod oracle;
 
+use std::sync::Arc;
+
 use disks::{disk, read_all};
 use formats::{Kind, Limits, Memory, Place as Where, Result, Role, Value};
 use oracle::{Place, has};
@@ -111,7 +113,7 @@ fn descriptors_are_read_as_people_write_them() {
         "\n\n# Disk DescriptorFile\nversion=1\nRW 2 FLAT \"a\" 0\n",
         "# made by hand\r\n\r\n# Disk DescriptorFile\r\nversion = 1\r\nRW 2 FLAT \"a\" 0\r\n",
         "  # disk descriptorfile\n\tversion =1\n\n  Rw\t2  Flat  \"a\"   0  \n\n",
-        "# Disk DescriptorFile\nversion=2\nparentCID = ffffffff\nCID = 1\nRW 2 VMFS \"a\"\n\0\0junk",
+        "# Disk DescriptorFile\nversion=2\nparentCID = ffffffff\nRW 2 VMFS \"a\"\n\0\0junk",
     ] {
         place.put("image.vmdk", text.as_bytes());
         let source = Memory::new(text.as_bytes());
@@ -238,8 +240,8 @@ fn a_chain_is_followed_where_the_parent_is_the_one_that_was_meant() {
     place.put("child-delta.vmdk", &file);
     let child = |parent: &str| {
         let lines = format!(
-            "parentCID={parent}\ncreateType=\"vmfsSparse\"\nparentFileNameHint=\"base.vmdk\"\nRW 78 VMFSSPARSE \
-             \"child-delta.vmdk\""
+            "parentCID={parent}\ncreateType=\"vmfsSparse\"\n\
+             parentFileNameHint=\"base.vmdk\"\nRW 78 VMFSSPARSE \"child-delta.vmdk\""
         );
         describe(&place, "child.vmdk", &lines);
         read(&place, "child.vmdk")
@@ -323,4 +325,41 @@ fn what_is_told_of_an_image_has_the_names_that_qemu_gives_it() {
     let Value::Map(extent) = &extents[0] else { panic!() };
     assert!(extent.contains(&("virtual-size", Value::Bytes(2048))));
     assert!(extent.contains(&("filename", Value::Text("a".into()))));
+}
+
+#[test]
+fn images_grow_and_others_read_what_they_became() {
+    if !has(&["qemu-img"]) {
+        return;
+    }
+    let vmdk = formats::format("vmdk").unwrap();
+    let size = 83_971 * SECTOR;
+    let mut bytes = disk(5, size);
+    bytes[size - 1] = 9;
+    for options in ["", "zeroed_grain=on"] {
+        let place = Place::new();
+        place.put("disk", &bytes);
+        let mut convert = vec!["convert", "-f", "raw", "-O", "vmdk", "disk", "image.vmdk"];
+        if !options.is_empty() {
+            convert.splice(5..5, ["-o", options]);
+        }
+        place.must("qemu-img", &convert);
+        let file = Arc::new(Memory::new(place.get("image.vmdk")));
+        for larger in [size + SECTOR, 64 << 20, (65 << 20) + SECTOR, 5 << 30] {
+            (vmdk.resize.unwrap())(file.clone(), larger as u64, &Limits::default()).unwrap();
+            place.put("image.vmdk", &file.to_vec());
+            let raw = std::fs::OpenOptions::new().write(true).open(place.path("disk")).unwrap();
+            raw.set_len(larger as u64).unwrap();
+            place.must("qemu-img", &["compare", "-f", "raw", "-F", "vmdk", "disk", "image.vmdk"]);
+            place.must("qemu-img", &["check", "-f", "vmdk", "image.vmdk"]);
+            place.we_agree(options, "image.vmdk", "vmdk", "disk");
+            if has(&["7zz"]) {
+                place.must("7zz", &["t", "image.vmdk"]);
+            }
+        }
+        // And it can be written to where it was made larger.
+        place.must("qemu-io", &["-f", "vmdk", "-c", "write -P 7 4G 1M", "image.vmdk"]);
+        place.must("qemu-img", &["convert", "-f", "vmdk", "-O", "raw", "image.vmdk", "disk"]);
+        place.we_agree(options, "image.vmdk", "vmdk", "disk");
+    }
 }

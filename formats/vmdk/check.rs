@@ -60,6 +60,9 @@ fn closed(head: &Head, named: &str, report: &mut Report) {
 
 /// An image whose extents lie in files of their own.
 fn several(text: &Descriptor, links: &Links, limits: &Limits, report: &mut Report) -> Result<()> {
+    if text.is_device() {
+        return Err(Error::refused("its disk is a device, which is not followed"));
+    }
     let mut given = links.extents.iter();
     for line in text.extents.iter().filter(|line| line.name.is_some()) {
         match given.next() {
@@ -85,8 +88,7 @@ fn extent(
     let (len, total) = (line.len, source.len());
     match line.kind {
         What::Zero => Ok(()),
-        What::Device => Err(Error::refused("its disk is a device, which is not followed")),
-        What::Flat => {
+        What::Flat | What::Device => {
             if Span::new(line.offset, len)?.end() > total {
                 let offset = line.offset;
                 let what = format!("{named}it has {len} bytes from {offset} on");

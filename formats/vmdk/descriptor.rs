@@ -64,6 +64,13 @@ pub(super) enum Kind {
     Device,
 }
 
+impl Line {
+    /// Whether it is a sparse extent.
+    pub(super) fn has_tables(&self) -> bool {
+        matches!(self.kind, Kind::Sparse | Kind::OldSparse | Kind::SeSparse)
+    }
+}
+
 impl Descriptor {
     /// Whether there is an image underneath.
     pub(super) fn has_parent(&self) -> bool {

@@ -63,7 +63,14 @@ pub(super) fn form(window: &dyn Window, limits: &Limits) -> Result<Form> {
             return Err(Error::limit(what));
         }
         let bytes = window.bytes(Span::new(0, len)?, "the descriptor", limits)?;
-        return Ok(Form::Text(descriptor::parse(&bytes, limits)?));
+        let text = descriptor::parse(&bytes, limits)?;
+        // Each of them has tables of its own, even where they lie in one file.
+        let tables = text.extents.iter().filter(|line| line.has_tables()).count();
+        if tables > limits.max_files {
+            let most = limits.max_files;
+            return Err(Error::limit(format!("{tables} sparse extents, {most} at most")));
+        }
+        return Ok(Form::Text(text));
     }
     let head = sparse::head(window, limits)?;
     let Some(span) = head.descriptor else { return Ok(Form::Sparse(head, None)) };
@@ -190,7 +197,8 @@ fn extents(text: &Descriptor, facts: &mut Facts) {
         };
         facts.hazards.push(Hazard { kind: HazardKind::Reference, what });
     }
-    for line in &text.extents {
+    for line in text.extents.iter().filter(|_| !text.is_device()) {
+        // A device is nothing that could be followed.
         if let Some(name) = &line.name {
             let format = (line.kind == Kind::Flat).then(|| "raw".to_string());
             facts.references.push(Reference { format, ..Reference::new(Role::Extent, name) });

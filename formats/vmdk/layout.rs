@@ -323,9 +323,9 @@ impl Shape {
                     let high = (word & 0x0fff_0000_0000_0000) >> 48;
                     let low = (word & 0x0000_ffff_ffff_ffff) << 12;
                     let offset = (high | low).checked_mul(self.grain);
-                    offset
-                        .and_then(|offset| offset.checked_add(grains))
-                        .map_or(Entry::Wrong, Entry::Grain)
+                    let offset = offset.and_then(|offset| offset.checked_add(grains));
+                    let offset = offset.filter(|offset| i64::try_from(*offset).is_ok());
+                    offset.map_or(Entry::Wrong, Entry::Grain)
                 }
                 _ => Entry::Wrong,
             },

@@ -1,6 +1,6 @@
 //! Disk offset → extents: the pieces of the disk, one behind the other.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::descriptor::{Descriptor, Kind};
 use super::inspect::{self, Form};
@@ -10,12 +10,17 @@ use crate::base::limits::Limits;
 use crate::base::model::extent::{Extent, Place};
 use crate::base::model::format::Links;
 use crate::base::model::image::Image;
-use crate::base::storage::{Source, Span};
+use crate::base::storage::{Pages, Source, Span};
+
+/// Sparse extents whose tables are kept at a time.
+const RECENT: usize = 4;
 
 struct Vmdk {
     size: u64,
     pieces: Vec<Piece>,
     files: Vec<Arc<dyn Source>>,
+    /// The tables of the pieces that were looked at last, by their number: the latest stands last.
+    recent: Mutex<Vec<(usize, Arc<Pages>)>>,
 }
 
 /// A stretch of the disk.
@@ -45,7 +50,7 @@ pub(super) fn open(links: Links, limits: &Limits) -> Result<Box<dyn Image>> {
             let sparse = Sparse::open(links.source.clone(), 0, missing, limits)?;
             let size = head.shape.size;
             let pieces = vec![Piece { start: 0, end: size, body: Body::Sparse(sparse) }];
-            Vmdk { size, pieces, files: vec![links.source] }
+            Vmdk::new(size, pieces, vec![links.source])
         }
     };
     Ok(Box::new(image))
@@ -88,7 +93,7 @@ fn several(text: &Descriptor, links: &Links, limits: &Limits) -> Result<Vmdk> {
         }
         start = end;
     }
-    Ok(Vmdk { size: text.size()?, pieces, files })
+    Ok(Vmdk::new(text.size()?, pieces, files))
 }
 
 fn body(
@@ -117,6 +122,25 @@ fn body(
     }
 }
 
+impl Vmdk {
+    fn new(size: u64, pieces: Vec<Piece>, files: Vec<Arc<dyn Source>>) -> Vmdk {
+        Vmdk { size, pieces, files, recent: Mutex::default() }
+    }
+
+    fn pages(&self, index: usize, sparse: &Sparse) -> Arc<Pages> {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = match recent.iter().position(|(number, _)| *number == index) {
+            Some(at) => recent.remove(at),
+            None => (index, Arc::new(Pages::new(sparse.source.clone()))),
+        };
+        if recent.len() == RECENT {
+            recent.remove(0);
+        }
+        recent.push(found.clone());
+        found.1
+    }
+}
+
 impl Image for Vmdk {
     fn disk_size(&self) -> u64 {
         self.size
@@ -128,7 +152,8 @@ impl Image for Vmdk {
         let (inside, len) = (start - piece.start, piece.end - start);
         let place = match &piece.body {
             Body::Sparse(sparse) => {
-                return sparse.extents(piece.start, inside, piece.end - piece.start, out);
+                let (pages, end) = (self.pages(index, sparse), piece.end - piece.start);
+                return sparse.extents(&pages, piece.start, inside, end, out);
             }
             Body::Flat { file, offset } => Place::Data { file: *file, offset: offset + inside },
             Body::Zero => Place::Zero { offset: None },

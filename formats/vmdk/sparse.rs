@@ -153,7 +153,7 @@ fn footer(window: &dyn Window) -> Result<(u64, Header)> {
 
 /// A sparse extent that is open.
 pub(super) struct Sparse {
-    pages: Pages,
+    pub(super) source: Arc<dyn Source>,
     pub(super) shape: Shape,
     /// Which of the image's files it is.
     file: usize,
@@ -171,13 +171,14 @@ impl Sparse {
     ) -> Result<Sparse> {
         let head = head(&*source, limits)?;
         let shape = with_directory(&head, &*source)?;
-        Ok(Sparse { pages: Pages::new(source), shape, file, missing })
+        Ok(Sparse { source, shape, file, missing })
     }
 
     /// Adds what lies at `start` of the extent, which is at `base` on the disk, and goes as far as
-    /// `end`.
+    /// `end`; `pages` are those of its file.
     pub(super) fn extents(
         &self,
+        pages: &Pages,
         base: u64,
         start: u64,
         end: u64,
@@ -187,7 +188,7 @@ impl Sparse {
         let (reach, word) = (self.shape.reach(), self.shape.word());
         let index = start / reach;
         let at = directory + index * word;
-        let (first, empty) = self.pages.look(at, (tables - index) * word, |bytes| {
+        let (first, empty) = pages.look(at, (tables - index) * word, |bytes| {
             let mut words = self.words(bytes);
             let first = words.next();
             (first, 1 + words.take_while(|word| *word == 0).count() as u64)
@@ -201,7 +202,7 @@ impl Sparse {
                 Ok(())
             }
             Entry::Grain(table) if table >= SECTOR => {
-                self.table_extents(table, base, index * reach..end, start, out)
+                self.table_extents(pages, table, base, index * reach..end, start, out)
             }
             Entry::Grain(_) | Entry::Zero | Entry::Wrong => {
                 Err(Error::malformed(at, "a grain table lies where none can be"))
@@ -212,6 +213,7 @@ impl Sparse {
     /// Goes over a table, which is for the extent from the beginning of `within` on.
     fn table_extents(
         &self,
+        pages: &Pages,
         table: u64,
         base: u64,
         within: std::ops::Range<u64>,
@@ -224,7 +226,7 @@ impl Sparse {
         let left = (within.end - within.start).div_ceil(grain).min(entries) - first;
         let count = if grains == Grains::Plain { left } else { left.min(PACKED_AT_ONCE) };
         let at = table + first * word;
-        self.pages.look(at, count * word, |bytes| {
+        pages.look(at, count * word, |bytes| {
             let mut at = at;
             let mut start = within.start + first * grain;
             for entry in self.words(bytes) {
@@ -263,7 +265,7 @@ impl Sparse {
         let Grains::Packed { front } = grains else {
             return Ok(Place::Data { file: self.file, offset });
         };
-        let len = packed_len(&**self.pages.source(), &self.shape, offset, start)
+        let len = packed_len(&*self.source, &self.shape, offset, start)
             .map_err(|error| if error.offset().is_some() { error } else { error.at(at) })?;
         // The last grain is whole in what most programs write, and cut off in what qemu does.
         let unit = grain.min(size - start);

@@ -31,8 +31,8 @@ pub(super) struct Survey {
     pub(super) alike: bool,
 }
 
-/// Goes over one extent, and reports what is wrong, with `named` in front. Fails only past a limit, or where the file
-/// cannot be read.
+/// Goes over one extent, and reports what is wrong, with `named` in front. Fails only past a limit,
+/// or where the file cannot be read.
 pub(super) fn survey(
     source: &Arc<dyn Source>,
     head: &Head,
