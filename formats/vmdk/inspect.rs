@@ -63,7 +63,16 @@ pub(super) fn form(window: &dyn Window, limits: &Limits) -> Result<Form> {
             return Err(Error::limit(what));
         }
         let bytes = window.bytes(Span::new(0, len)?, "the descriptor", limits)?;
+        if !descriptor::begins(&bytes) {
+            return Err(Error::malformed(
+                0,
+                "it has neither a magic nor the title of a descriptor",
+            ));
+        }
         let text = descriptor::parse(&bytes, limits)?;
+        if text.extents.is_empty() {
+            return Err(Error::malformed(0, "its descriptor names no extent"));
+        }
         // Each of them has tables of its own, even where they lie in one file.
         let tables = text.extents.iter().filter(|line| line.has_tables()).count();
         if tables > limits.max_files {
