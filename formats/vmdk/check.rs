@@ -65,13 +65,11 @@ fn several(text: &Descriptor, links: &Links, limits: &Limits, report: &mut Repor
     }
     let mut given = links.extents.iter();
     for line in text.extents.iter().filter(|line| line.name.is_some()) {
-        match given.next() {
-            Some(source) => extent(line, source, limits, report)?,
-            None => {
-                let name = line.name.as_deref().unwrap_or_default();
-                let what = format!("extent '{name}' was not given");
-                report.add(Severity::Unreadable, 0, what);
-            }
+        if let Some(source) = given.next() {
+            extent(line, source, limits, report)?;
+        } else {
+            let name = line.name.as_deref().unwrap_or_default();
+            report.add(Severity::Unreadable, 0, format!("extent '{name}' was not given"));
         }
     }
     Ok(())

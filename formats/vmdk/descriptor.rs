@@ -302,7 +302,8 @@ impl Text<'_> {
         let Text { kind, cid, adapter, hardware, tools, .. } = self;
         let extents = self.extents.join("\n");
         let (cylinders, heads, sectors) = geometry(self.size, self.adapter);
-        let long: String = self.long_id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let long: Vec<_> = self.long_id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let long = long.concat();
         let thin = if self.thin { "ddb.thinProvisioned = \"1\"\n" } else { "" };
         let uuid = spaced(&self.uuid);
         format!(

@@ -19,7 +19,7 @@ pub(super) enum Form {
     /// The file is the descriptor.
     Text(Descriptor),
     /// The file is the only extent; it may hold a descriptor.
-    Sparse(Head, Option<Descriptor>),
+    Sparse(Box<Head>, Option<Descriptor>),
 }
 
 /// The magic of a sparse extent, or the title of a descriptor.
@@ -82,7 +82,7 @@ pub(super) fn form(window: &dyn Window, limits: &Limits) -> Result<Form> {
         return Ok(Form::Text(text));
     }
     let head = sparse::head(window, limits)?;
-    let Some(span) = head.descriptor else { return Ok(Form::Sparse(head, None)) };
+    let Some(span) = head.descriptor else { return Ok(Form::Sparse(Box::new(head), None)) };
     if span.len() > MAX_DESCRIPTOR {
         let len = span.len();
         let what = format!("a descriptor of {len} bytes, {MAX_DESCRIPTOR} at most");
@@ -95,7 +95,7 @@ pub(super) fn form(window: &dyn Window, limits: &Limits) -> Result<Form> {
         let what = format!("its descriptor names {pieces} extents, and it should be the only one");
         return Err(Error::unsupported(what).at(span.start()));
     }
-    Ok(Form::Sparse(head, Some(inside)))
+    Ok(Form::Sparse(Box::new(head), Some(inside)))
 }
 
 /// All that headers and descriptor say.
@@ -115,17 +115,13 @@ pub(super) fn inspect(window: &dyn Window, limits: &Limits) -> Result<Facts> {
             if let Some(what) = sparse::unlike_footer(&head, window)? {
                 facts.hazards.push(Hazard { kind: HazardKind::Irregular, what: what.into() });
             }
-            match inside {
-                Some(text) => {
-                    described(&text, &mut facts);
-                    let list = Value::List(vec![Value::Map(only(&head.shape))]);
-                    facts.details.push(Detail { name: "extents", value: list });
-                }
-                None => {
-                    let what = "it has no descriptor: it may be one extent of several";
-                    let kind = HazardKind::Irregular;
-                    facts.hazards.push(Hazard { kind, what: what.into() });
-                }
+            if let Some(text) = inside {
+                described(&text, &mut facts);
+                let list = Value::List(vec![Value::Map(only(&head.shape))]);
+                facts.details.push(Detail { name: "extents", value: list });
+            } else {
+                let what = "it has no descriptor: it may be one extent of several";
+                facts.hazards.push(Hazard { kind: HazardKind::Irregular, what: what.into() });
             }
             Ok(facts)
         }

@@ -263,13 +263,10 @@ fn cid(options: &Options) -> Result<Option<u32>> {
     let digits = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     // The two largest mean that there is no parent, and no content yet.
     let number = u32::from_str_radix(text, 16).ok().filter(|cid| digits && *cid < u32::MAX - 1);
-    match number {
-        Some(cid) => Ok(Some(cid)),
-        None => {
-            let what = "cid is 8 hexadecimal digits below fffffffe";
-            Err(Error::invalid(format!("{what}, not '{text}'")))
-        }
-    }
+    number.map(Some).ok_or_else(|| {
+        let what = "cid is 8 hexadecimal digits below fffffffe";
+        Error::invalid(format!("{what}, not '{text}'"))
+    })
 }
 
 fn uuid(options: &Options) -> Result<Option<[u8; 16]>> {

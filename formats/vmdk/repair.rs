@@ -85,14 +85,11 @@ impl Job<'_> {
         pages.words::<Le32>(sound.directory, shape.tables, |index, _, word| {
             let index = usize::try_from(index).expect("there is a place for it");
             let place = places[index];
-            match table(shape, word) {
-                Some(from) => {
-                    pages.pieces(from, len, |done, bytes| self.storage.put(place + done, bytes))?;
-                }
-                None => {
-                    let none = vec![0; usize::try_from(len).expect("a short table")];
-                    self.storage.put(place, &none)?;
-                }
+            if let Some(from) = table(shape, word) {
+                pages.pieces(from, len, |done, bytes| self.storage.put(place + done, bytes))?;
+            } else {
+                let none = vec![0; usize::try_from(len).expect("a short table")];
+                self.storage.put(place, &none)?;
             }
             let sector = u32::try_from(place / SECTOR)
                 .map_err(|_| Error::malformed(place, "a table lies out of reach"))?;

@@ -21,7 +21,6 @@ const ALIGNMENT: u64 = 64 << 10;
 /// `Unsupported` for an image in several files, a stream, one with a parent or in tables of another
 /// kind, and for a smaller disk; `Malformed` for one that is not sound; `Invalid` for a size that
 /// is not of whole sectors or too large for it.
-#[expect(clippy::needless_pass_by_value, reason = "a ResizeFn takes it by value")]
 pub(super) fn resize(storage: Arc<dyn Storage>, size: u64, limits: &Limits) -> Result<()> {
     let source: Arc<dyn Source> = storage.clone();
     let refuse = |what: &str| Err(Error::unsupported(what.to_string()));

@@ -104,11 +104,11 @@ fn header(bytes: &[u8; HEADER], at: u64) -> Result<Header> {
     }
     match (flags & COMPRESSED != 0, flags & MARKERS != 0) {
         (false, true) => {
-            return Err(Error::malformed(at + 8, "markers, and grains that are not compressed"));
+            Err(Error::malformed(at + 8, "markers, and grains that are not compressed"))
         }
         (true, _) if compression != DEFLATE => {
             let what = format!("compression {compression} is not known");
-            return Err(Error::unsupported(what).at(at + 77));
+            Err(Error::unsupported(what).at(at + 77))
         }
         _ => Ok(header),
     }

@@ -65,7 +65,7 @@ impl Packed {
     }
 
     /// The next place for so many bytes.
-    fn give(&self, state: &mut State, len: u64) -> Result<u64> {
+    fn give(state: &mut State, len: u64) -> Result<u64> {
         let (offset, end) = (state.next, state.next.saturating_add(len));
         if end >= END {
             return Err(Error::limit(format!("a file of {end} bytes: they are below 2 TiB")));
@@ -78,7 +78,7 @@ impl Packed {
     fn append(&self, state: &mut State, kind: u32, bytes: &[u8]) -> Result<u64> {
         let len = bytes.len() as u64;
         let marker = Marker { value: len / SECTOR, len: 0, kind }.to_bytes();
-        let offset = self.give(state, marker.len() as u64 + len)?;
+        let offset = Packed::give(state, marker.len() as u64 + len)?;
         self.target.put(offset, &marker)?;
         for (index, chunk) in bytes.chunks(CHUNK).enumerate() {
             self.target.put(offset + marker.len() as u64 + (index * CHUNK) as u64, chunk)?;
@@ -103,7 +103,7 @@ impl Packed {
             // it writes without waiting for us.
             self.close_table(state)?;
         }
-        let offset = self.give(state, len)?;
+        let offset = Packed::give(state, len)?;
         let empty = || (index, vec![0; usize::try_from(TABLE).expect("2048")]);
         let (_, words) = state.table.get_or_insert_with(empty);
         let at = usize::try_from(start % REACH / GRAIN * 4).expect("inside a table");

@@ -103,9 +103,9 @@ pub(super) fn room_for(
         }
         let mut walk = Walk::new(&pages, shape, head, "", limits)?;
         walk.set(sound.directory, &mut report)?;
-        walk.place(other.directory, shape.tables * shape.word(), 0, String::new(), &mut report);
+        walk.place(other.directory, shape.tables * shape.word(), 0, "", &mut report);
         for place in &places {
-            walk.place(*place, len, 0, String::new(), &mut report);
+            walk.place(*place, len, 0, "", &mut report);
         }
         if walk.placed && places.len() as u64 == shape.tables {
             return Ok(Some(places));
@@ -181,7 +181,7 @@ impl<'a> Walk<'a> {
     /// Claims directory and tables.
     fn metadata(&mut self, directory: u64, report: &mut Report) -> Result<()> {
         let (shape, pages) = (self.shape, self.pages);
-        let what = "the grain directory".to_string();
+        let what = "the grain directory";
         self.place(directory, shape.tables * shape.word(), 0, what, report);
         let mut seen = 0;
         words(pages, shape, directory, shape.tables, |index, at, word| {
@@ -190,7 +190,7 @@ impl<'a> Walk<'a> {
                 Entry::Missing => {}
                 Entry::Grain(table) => {
                     let what = format!("grain table {index}");
-                    self.place(table, shape.entries * shape.word(), at, what, report);
+                    self.place(table, shape.entries * shape.word(), at, &what, report);
                 }
                 Entry::Zero | Entry::Wrong => {
                     self.placed = false;
@@ -203,7 +203,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Claims the place of a directory or table, to which the entry at `at` leads.
-    fn place(&mut self, start: u64, len: u64, at: u64, what: String, report: &mut Report) {
+    fn place(&mut self, start: u64, len: u64, at: u64, what: &str, report: &mut Report) {
         let why = match self.claims.take(start, len) {
             Claim::Free => return,
             Claim::Taken => "over something else".to_string(),
@@ -220,14 +220,14 @@ impl<'a> Walk<'a> {
             Entry::Missing | Entry::Zero => return Ok(()),
             Entry::Grain(offset) => offset,
             Entry::Wrong => {
-                self.wrong(at, format!("the entry of grain {index} is {word:#x}"), report);
+                self.wrong(at, &format!("the entry of grain {index} is {word:#x}"), report);
                 return Ok(());
             }
         };
         let start = index.saturating_mul(grain);
         if start >= size {
             // It would come into sight if the disk grew.
-            self.wrong(at, format!("grain {index} lies behind the end of the disk"), report);
+            self.wrong(at, &format!("grain {index} lies behind the end of the disk"), report);
             return Ok(());
         }
         self.grains += 1;
@@ -238,7 +238,7 @@ impl<'a> Walk<'a> {
                 match sparse::packed_len(&**self.pages.source(), &self.shape, offset, start) {
                     Ok(len) => front + len,
                     Err(error) if matches!(error.kind(), Kind::Malformed | Kind::Truncated) => {
-                        self.wrong(at, format!("grain {index}: {error}"), report);
+                        self.wrong(at, &format!("grain {index}: {error}"), report);
                         return Ok(());
                     }
                     Err(error) => return Err(error),
@@ -251,18 +251,18 @@ impl<'a> Walk<'a> {
         let what = format!("grain {index} lies at {offset:#x}");
         match self.claims.take(offset, len) {
             Claim::Free => {}
-            Claim::Taken => self.wrong(at, format!("{what}, over something else"), report),
+            Claim::Taken => self.wrong(at, &format!("{what}, over something else"), report),
             Claim::Beyond => {
                 let end = self.claims.file_len();
-                self.wrong(at, format!("{what}, behind the end of the file, {end}"), report);
+                self.wrong(at, &format!("{what}, behind the end of the file, {end}"), report);
             }
         }
         Ok(())
     }
 
-    fn wrong(&mut self, at: u64, what: String, report: &mut Report) {
+    fn wrong(&mut self, at: u64, what: &str, report: &mut Report) {
         self.sound = false;
-        self.say(at, &what, report);
+        self.say(at, what, report);
     }
 
     fn say(&self, at: u64, what: &str, report: &mut Report) {
@@ -273,7 +273,7 @@ impl<'a> Walk<'a> {
     /// says the same.
     fn beside(&mut self, first: Set, spare: Set, report: &mut Report) -> Result<bool> {
         let (shape, pages) = (self.shape, self.pages);
-        let what = "the second grain directory".to_string();
+        let what = "the second grain directory";
         let before = self.placed;
         self.place(spare.directory, shape.tables * shape.word(), 48, what, report);
         let mut alike = true;
@@ -284,7 +284,7 @@ impl<'a> Walk<'a> {
                 (None, None) => true,
                 (Some(one), Some(two)) => {
                     let len = shape.entries * shape.word();
-                    self.place(two, len, at, format!("the second grain table {index}"), report);
+                    self.place(two, len, at, &format!("the second grain table {index}"), report);
                     same(pages, one, two, len)?
                 }
                 (Some(_), None) | (None, Some(_)) => false,
