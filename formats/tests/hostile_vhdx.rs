@@ -168,6 +168,7 @@ fn metadata_that_cannot_be_are_refused() {
         ("an item of 4 GiB", row(1) + 20, u32::MAX, Malformed),
         ("a size of four bytes", row(1) + 20, 4, Malformed),
         ("a size of no bytes", row(1) + 20, 0, Malformed),
+        ("the size over the block size", row(1) + 16, 64 << 10, Malformed),
     ];
     for (what, at, value, kind) in words {
         assert_eq!(

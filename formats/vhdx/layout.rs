@@ -301,6 +301,11 @@ impl Geometry {
         (inside < ratio).then_some(chunk * ratio + inside)
     }
 
+    /// Blocks whose entries stand before this one.
+    pub(super) fn blocks_before(self, entry: u64) -> u64 {
+        entry - entry / (self.ratio() + 1)
+    }
+
     /// Which entry is that of the bitmap for this block.
     pub(super) fn bitmap_of(self, block: u64) -> u64 {
         let ratio = self.ratio();
@@ -457,6 +462,8 @@ mod tests {
                     assert_eq!(geometry.block_of(geometry.entry_of(number)), Some(number));
                     let bitmap = geometry.bitmap_of(number);
                     assert_eq!(geometry.block_of(bitmap), None);
+                    assert_eq!(geometry.blocks_before(geometry.entry_of(number)), number);
+                    assert_eq!(geometry.blocks_before(bitmap), geometry.blocks_before(bitmap + 1));
                     assert_eq!(geometry.bitmap_start(number) / MIB, 0);
                     assert!(bitmap > geometry.entry_of(number));
                 }

@@ -103,6 +103,7 @@ fn items(window: &dyn Window, region: Span, limits: &Limits) -> Result<Vec<(Item
     let rows = Span::new(start + ROW, u64::from(head.count) * ROW)?;
     let rows = window.bytes(rows, "the table of metadata", limits)?;
     let (mut seen, mut found) = (HashSet::new(), Vec::new());
+    let mut spans: Vec<Span> = Vec::new();
     for (index, row) in rows.chunks_exact(ROW_LEN).enumerate() {
         let at = start + ROW + index as u64 * ROW;
         let item: Item = parse(row).expect("any bytes are a row");
@@ -124,9 +125,17 @@ fn items(window: &dyn Window, region: Span, limits: &Limits) -> Result<Vec<(Item
             let what = format!("the metadata item {name} has {length} bytes at {offset:#x}");
             return Err(Error::malformed(at, what));
         }
+        let span = Span::new(start + offset, length)?;
+        spans.push(span);
         if known {
-            found.push((item, Span::new(start + offset, length)?));
+            found.push((item, span));
         }
+    }
+    spans.retain(|span| !span.is_empty());
+    spans.sort_unstable();
+    if let Some(pair) = spans.windows(2).find(|pair| pair[0].overlaps(pair[1])) {
+        let at = pair[1].start();
+        return Err(Error::malformed(at, "two items of metadata lie over each other"));
     }
     Ok(found)
 }

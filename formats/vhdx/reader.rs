@@ -1,9 +1,10 @@
 //! Disk offset → extents.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::inspect;
-use super::layout::{BAT_OFFSET, Geometry, MIB, PRESENT, Payload, STATE, payload};
+use super::layout::{BAT_OFFSET, Geometry, MIB, PRESENT, Payload, STATE, UNMAPPED, payload};
 use super::log::Overlay;
 use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
@@ -52,13 +53,22 @@ impl Image for Vhdx {
         let at = self.bat + first * 8;
         let before = out.len();
         self.pages.look(at, (geometry.entries() - first) * 8, |bytes| {
-            for (index, entry) in bytes.chunks_exact(8).map(Le64::get).enumerate() {
-                let number = first + index as u64;
-                let Some(block) = geometry.block_of(number) else { continue };
-                if block >= geometry.blocks() || out.len() - before > ENOUGH {
+            let mut entries = bytes.chunks_exact(8).map(Le64::get).peekable();
+            let mut number = first;
+            while let Some(entry) = entries.next() {
+                let begin = number;
+                number += 1;
+                // Runs of blocks without a place are most of a large table.
+                while entry & STATE < UNMAPPED && entries.next_if_eq(&entry).is_some() {
+                    number += 1;
+                }
+                let blocks = geometry.blocks_before(begin)..geometry.blocks_before(number);
+                if blocks.start >= geometry.blocks() || out.len() - before > ENOUGH {
                     break;
                 }
-                self.block_extents(entry, self.bat + number * 8, block, out)?;
+                if !blocks.is_empty() {
+                    self.block_extents(entry, self.bat + begin * 8, blocks, out)?;
+                }
             }
             Ok(())
         })?
@@ -70,10 +80,18 @@ impl Image for Vhdx {
 }
 
 impl Vhdx {
-    /// What one entry says about its block; `at` is where it stands.
-    fn block_extents(&self, entry: u64, at: u64, block: u64, out: &mut Vec<Extent>) -> Result<()> {
+    /// What an entry says about its block, or about several if it gives none a place; `at` is where
+    /// it stands.
+    fn block_extents(
+        &self,
+        entry: u64,
+        at: u64,
+        blocks: Range<u64>,
+        out: &mut Vec<Extent>,
+    ) -> Result<()> {
         let Geometry { size, block: len, parent, .. } = self.geometry;
-        let start = block * len;
+        let start = blocks.start * len;
+        let end = size.min(blocks.end * len);
         let place = match payload(entry) {
             Some(Payload::Missing) => self.missing,
             Some(Payload::Zero) => Place::Zero { offset: None },
@@ -81,7 +99,7 @@ impl Vhdx {
                 Place::Data { file: 0, offset: sound(offset, len, at)? }
             }
             Some(Payload::Partly { offset }) if parent => {
-                return self.partly(sound(offset, len, at)?, block, out);
+                return self.partly(sound(offset, len, at)?, blocks.start, out);
             }
             Some(Payload::Partly { .. }) => {
                 return Err(Error::malformed(
@@ -94,7 +112,7 @@ impl Vhdx {
                 return Err(Error::malformed(at, what));
             }
         };
-        push(out, Extent { start, len: len.min(size - start), place, depth: 0 });
+        push(out, Extent { start, len: end - start, place, depth: 0 });
         Ok(())
     }
 

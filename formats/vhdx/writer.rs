@@ -25,8 +25,8 @@ use crate::base::storage::{Le64, Put, Span, Spool, Target, Word};
 
 /// Stretches begin at a multiple of this: whole blocks are given out, and zeros in them left out.
 const UNIT: u64 = 64 << 10;
-/// Entries of the BAT that are written at once.
-const PART: u64 = 8192;
+/// Bytes of the BAT that are written at once.
+const PART: usize = 64 << 10;
 /// Who made the file.
 const NAME: &str = "Diskwright";
 
@@ -43,6 +43,8 @@ struct State {
     end: u64,
     /// Entries of a dynamic image, as the file has them.
     bat: Spool,
+    /// The parts of it in which there is one.
+    touched: Vec<bool>,
     identity: Identity,
 }
 
@@ -71,7 +73,8 @@ impl Vhdx {
             zero(&*target, 0, plan.data())?;
         }
         let identity = Identity::of("vhdx", create);
-        let state = Mutex::new(State { end, bat: Spool::new(kept)?, identity });
+        let touched = vec![false; kept.div_ceil(PART)];
+        let state = Mutex::new(State { end, bat: Spool::new(kept)?, touched, identity });
         Ok(Vhdx { plan, target, used, state })
     }
 
@@ -87,6 +90,7 @@ impl Vhdx {
         if entry == 0 {
             entry = Plan::present(state.end);
             state.bat[at..at + 8].copy_from_slice(&entry.to_le_bytes());
+            state.touched[at / PART] = true;
             if self.used {
                 zero(&*self.target, state.end, block)?;
             }
@@ -97,28 +101,39 @@ impl Vhdx {
     }
 
     fn write_bat(&self, state: &State) -> Result<()> {
+        if self.plan.fixed || self.plan.empty != 0 {
+            return self.write_full_bat(state);
+        }
+        for (part, bytes) in state.bat.chunks(PART).enumerate() {
+            // What is not touched is zeros there as here.
+            if state.touched[part] {
+                self.target.put(self.plan.bat() + (part * PART) as u64, bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A BAT in which every block has an entry.
+    fn write_full_bat(&self, state: &State) -> Result<()> {
         let (geometry, entries) = (self.plan.geometry, self.plan.geometry.entries());
-        for first in (0..entries).step_by(usize::try_from(PART).expect("small")) {
-            let mut bytes = Vec::new();
-            for number in first..entries.min(first + PART) {
-                let entry = match geometry.block_of(number) {
-                    None => 0,
-                    Some(block) if self.plan.fixed => {
-                        Plan::present(self.plan.data() + block * geometry.block)
-                    }
-                    Some(_) => {
-                        let at = usize::try_from(number * 8).expect("in the BAT");
-                        match Le64::get(&state.bat[at..]) {
-                            0 => self.plan.empty,
-                            entry => entry,
-                        }
-                    }
-                };
-                bytes.extend(entry.to_le_bytes());
+        let entry = |number: u64| match geometry.block_of(number) {
+            None => 0,
+            Some(block) if self.plan.fixed => {
+                Plan::present(self.plan.data() + block * geometry.block)
             }
-            if self.used || bytes.iter().any(|byte| *byte != 0) {
-                self.target.put(self.plan.bat() + first * 8, &bytes)?;
+            Some(_) => {
+                let at = usize::try_from(number * 8).expect("in the BAT");
+                match Le64::get(&state.bat[at..]) {
+                    0 => self.plan.empty,
+                    entry => entry,
+                }
             }
+        };
+        for first in (0..entries).step_by(PART / 8) {
+            let end = entries.min(first + PART as u64 / 8);
+            let bytes: Vec<u8> =
+                (first..end).flat_map(|number| entry(number).to_le_bytes()).collect();
+            self.target.put(self.plan.bat() + first * 8, &bytes)?;
         }
         Ok(())
     }
