@@ -17,7 +17,7 @@ use crate::base::model::reference::{Reference, Role};
 use crate::base::storage::{Access, Caching, ImageFile, Source};
 
 /// The policy. It alone turns a name into bytes; a room cannot even name it.
-pub trait Resolver {
+pub trait Resolver: Send + Sync {
     /// The thing named, or `Refused`.
     fn resolve(&self, reference: &Reference) -> Result<Resolved>;
 }

@@ -151,7 +151,7 @@ fn shrink(storage: &Arc<dyn Storage>, head: &Head, size: u64, limits: &Limits) -
     let (header, geometry) = (&head.header, head.geometry);
     let (reach, cluster) = (geometry.l2_reach(), geometry.cluster());
     let inside = (size % reach).div_ceil(cluster);
-    if size % reach > 0 && inside < geometry.l2_entries() {
+    if !size.is_multiple_of(reach) && inside < geometry.l2_entries() {
         let at = header.l1_offset + size / reach * 8;
         let table = u64::from_be_bytes((&**storage as &dyn Window).array(at)?) & OFFSET;
         if table != 0 {

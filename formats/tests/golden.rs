@@ -46,7 +46,7 @@ fn every_good_image_passes_its_check() {
         let mut findings = Vec::new();
         let source = Arc::new(Memory::new(good.bytes.clone()));
         let tally = check(formats::Links::alone(source), &Limits::default(), &mut |finding| {
-            findings.push(finding)
+            findings.push(finding);
         });
         // What others write may lack something, which is then to be found.
         let known = good.facts.iter().find(|(key, _)| key == "corruptions");

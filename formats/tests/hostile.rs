@@ -9,7 +9,7 @@ mod disks;
 use std::path::Path;
 use std::sync::Arc;
 
-use disks::{content, disk, goods, image, lone_variants, open, raw, read_all, variants};
+use disks::{content, disk, goods, image, lone_variants, open, raw, read_all};
 use formats::{
     Access, Beneath, Caching, CopyOptions, Create, FORMATS, Facts, Format, HazardKind, ImageFile,
     Kind, Limits, Memory, OpenOptions, Options, Result, Source, Survey,
@@ -520,7 +520,7 @@ fn a_few_pages_that_claim_to_be_gigabytes_are_refused_at_once() {
 fn a_disk_larger_than_the_caller_allows_is_refused() {
     let limits = Limits { max_disk_size: 1000, ..Default::default() };
     for format in FORMATS.iter().filter(|format| format.create.is_some()) {
-        let bytes = image(format, &variants(format, 1024)[0].create, &*raw(&[1; 1024]), 1);
+        let bytes = image(format, &lone_variants(format, 1024)[0].create, &*raw(&[1; 1024]), 1);
         let source = Arc::new(Memory::new(bytes));
         let error = formats::open(source, format, &OpenOptions::new(FORMATS, &limits)).err();
         assert_eq!(error.unwrap().kind(), Kind::Limit, "{}", format.name);

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may fail")]
 #![allow(clippy::cast_possible_truncation, reason = "the disks are small")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 mod disks;
 
+use std::fmt::Write as _;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -99,7 +101,7 @@ fn what_is_cut_off_is_gone_and_comes_back_as_zeros() {
         let mut story = String::new();
         for _ in 0..6 {
             let wanted = 1 + dice.below(2 << 20) as u64;
-            story += &format!(" {wanted}");
+            let _ = write!(story, " {wanted}");
             if let Err(error) = image.resize(wanted) {
                 declined(&image.name, &error);
             }
@@ -111,7 +113,7 @@ fn what_is_cut_off_is_gone_and_comes_back_as_zeros() {
 #[test]
 fn qemu_agrees_with_qcow2_images_of_another_size() {
     if Command::new("qemu-img").arg("--version").output().is_err() {
-        println!("skipped: no qemu-img");
+        eprintln!("skipped: no qemu-img");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

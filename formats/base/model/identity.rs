@@ -1,6 +1,8 @@
 //! Identifiers that follow from what is written: the same disk gets the same ones, another disk
 //! others.
 
+use std::fmt::Write as _;
+
 use sha2::{Digest, Sha256};
 
 use super::create::Create;
@@ -74,7 +76,7 @@ pub(crate) fn uuid_text(uuid: [u8; 16]) -> String {
         if [4, 6, 8, 10].contains(&index) {
             text.push('-');
         }
-        text += &format!("{byte:02x}");
+        let _ = write!(text, "{byte:02x}");
     }
     text
 }
@@ -98,7 +100,9 @@ mod tests {
             let mut create = Create { size, ..Create::default() };
             create.options.set(key, "1");
             let mut identity = Identity::of("any", &create);
-            units.iter().for_each(|(start, digest)| identity.add(*start, *digest));
+            for (start, digest) in units {
+                identity.add(*start, *digest);
+            }
             (identity.uuid("disk"), identity.number("disk"))
         };
         let one = of(512, "a", &[(0, 7)]);
