@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may fail")]
 #![allow(clippy::cast_possible_truncation, reason = "the disks are small")]
+#![allow(clippy::arc_with_non_send_sync, reason = "a policy stays in its thread")]
 
 mod disks;
 
@@ -223,9 +224,12 @@ fn a_block_used_twice_is_a_finding() {
     assert_eq!(resized.unwrap_err().kind(), Kind::Malformed, "only sound images are resized");
 }
 
+/// Does something to an image.
+type Damage = fn(&mut Vdi);
+
 #[test]
 fn what_virtualbox_refuses_is_found_and_mended() {
-    let damages: [(&str, fn(&mut Vdi)); 5] = [
+    let damages: [(&str, Damage); 5] = [
         ("null UUID", |image| image.0[CREATE..CREATE + 16].fill(0)),
         ("null UUID of the modification", |image| image.0[MODIFY..MODIFY + 16].fill(0)),
         ("sectors of 0 bytes", |image| {
@@ -320,7 +324,9 @@ fn uuids_are_as_told_or_follow_from_the_content() {
     let bytes = disk(1, 3 * MIB);
     let made = |options: &[(&str, &str)], bytes: &[u8]| {
         let mut create = Create { size: 3 * MIB as u64, ..Default::default() };
-        options.iter().for_each(|(key, value)| create.options.set(key, *value));
+        for (key, value) in options {
+            create.options.set(key, *value);
+        }
         image(vdi(), &create, &*raw(bytes), 3)
     };
     let told = made(&[("uuid", "00112233-4455-6677-8899-aabbccddeeff")], &bytes);

@@ -638,7 +638,9 @@ fn two_formats_in_one_file_are_refused_or_a_hazard() {
 fn a_uuid_is_as_told_or_follows_from_the_content() {
     let made = |options: &[(&str, &str)], bytes: &[u8]| {
         let mut create = Create { size: 3 * MIB as u64, ..Default::default() };
-        options.iter().for_each(|(key, value)| create.options.set(key, *value));
+        for (key, value) in options {
+            create.options.set(key, *value);
+        }
         image(vhd(), &create, &*raw(bytes), 3)
     };
     let bytes = disk(14, 3 * MIB);
