@@ -855,8 +855,8 @@ fn bend(image: &mut Vhdx, dice: &mut Dice) {
             1 => 0,
             2 => u64::MAX,
             3 => old ^ 1 << dice.below(64),
-            4 => dice.next() % 12 << 20 | dice.next() % 8,
-            5 => dice.next() % 9 << 12,
+            4 => ((dice.next() % 12) << 20) | (dice.next() % 8),
+            5 => (dice.next() % 9) << 12,
             6 => old.wrapping_add(dice.next() % 3).wrapping_sub(1),
             _ => image.get64(start + dice.below(len)),
         };
