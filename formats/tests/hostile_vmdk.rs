@@ -109,7 +109,9 @@ fn descriptor(lines: &str) -> Vmdk {
 /// Opens a descriptor with names followed to these files.
 fn beside(text: &Vmdk, files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
     let folder = Folder::default();
-    files.iter().for_each(|(name, bytes)| folder.put(name, *bytes));
+    for (name, bytes) in files {
+        folder.put(name, *bytes);
+    }
     let limits = Limits::default();
     let mut options = OpenOptions::new(FORMATS, &limits);
     options.resolver = Arc::new(folder);
@@ -240,7 +242,8 @@ fn disks_on_devices_are_refused_with_a_sentence() {
     ] {
         let text = descriptor(text);
         let names = [r"\\.\PhysicalDrive0", "/dev/sda", "disk-rdm.vmdk", "disk.vmdk"];
-        let files = names.map(|name| (name, &[0; 63 * 512][..]));
+        let zeros = vec![0; 63 * 512];
+        let files = names.map(|name| (name, &zeros[..]));
         for error in [beside(&text, &files).unwrap_err(), text.error()] {
             assert_eq!(error.kind(), Kind::Refused);
             assert!(error.to_string().contains("device"), "{error}");
@@ -256,8 +259,8 @@ fn a_hundred_thousand_extents_are_a_limit() {
     let same = "RW 1 FLAT \"a\" 0\n".repeat(100_000);
     let error = beside(&descriptor(&same), &[("a", &[0; 512])]).unwrap_err();
     assert_eq!(error.kind(), Kind::Limit, "{error}");
-    let mut many = String::new();
-    (0..600).for_each(|number| many += &format!("RW 1 FLAT \"{number}\" 0\n"));
+    let lines: Vec<_> = (0..600).map(|number| format!("RW 1 FLAT \"{number}\" 0")).collect();
+    let many = lines.join("\n");
     let names: Vec<_> = (0..600).map(|number| number.to_string()).collect();
     let files: Vec<_> = names.iter().map(|name| (name.as_str(), &[0; 512][..])).collect();
     let error = beside(&descriptor(&many), &files).unwrap_err();
@@ -416,7 +419,7 @@ fn bomb(grains: usize) -> Vmdk {
     bytes.extend(grain.to_le_bytes().repeat(512));
     let mut packed = Vec::new();
     let packing = formats::Packing { codec: formats::Codec::Zlib, level: 9, window_bits: 15 };
-    formats::Encoder::default().encode(packing, &[7; 65_536], &mut packed).unwrap();
+    formats::Encoder::default().encode(packing, &vec![7; 65_536], &mut packed).unwrap();
     bytes.extend((packed.len() as u32).to_le_bytes());
     bytes.extend(packed);
     bytes.resize(bytes.len().next_multiple_of(SECTOR), 0);
@@ -425,7 +428,7 @@ fn bomb(grains: usize) -> Vmdk {
 
 #[test]
 fn grains_without_markers_are_read_and_a_bomb_of_them_is_refused() {
-    assert!(bomb(3).read().unwrap() == [7; 3 * 65_536]);
+    assert!(bomb(3).read().unwrap() == vec![7; 3 * 65_536]);
     let bomb = bomb(1 << 20);
     assert!(bomb.0.len() < 200_000);
     let image = open(bomb.source(), vmdk()).unwrap();

@@ -232,7 +232,7 @@ fn an_extent_of_esx_of_old_is_read_and_qemu_reads_the_same() {
 #[test]
 fn a_chain_is_followed_where_the_parent_is_the_one_that_was_meant() {
     let place = Place::new();
-    place.put("base-flat.vmdk", &[4; 78 * SECTOR]);
+    place.put("base-flat.vmdk", &vec![4; 78 * SECTOR]);
     let base = "parentCID=ffffffff\ncreateType=\"monolithicFlat\"\nRW 78 FLAT \"base-flat.vmdk\" 0";
     describe(&place, "base.vmdk", base);
     let (file, mut disk) = cowd();
