@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex};
 
 use disks::{Made, disk, made, raw};
 use formats::{
-    Codec, CopyOptions, Create, Decoder, Faulty, Format, Kind, Memory, Options, Stream, Target,
+    Codec, CompareOptions, Comparison, CopyOptions, Create, Decoder, Faulty, Format, Kind, Memory,
+    Options, Stream, Target, compare,
 };
 use oracle::{Place, has};
 
@@ -43,11 +44,19 @@ fn odd_disk(size: usize) -> Vec<u8> {
 }
 
 /// What qemu-img says: it is sound, and the same as the raw disk.
-fn qemu_agrees(place: &Place, what: &str, image: &str) {
+fn qemu_agrees(place: &Place, kind: &str, image: &str) {
     place.must("qemu-img", &["compare", "-f", "raw", "-F", "vmdk", "disk", image]);
-    if !what.contains("Flat") {
+    // Of flat extents there is nothing to check.
+    if !kind.contains("Flat") {
         place.must("qemu-img", &["check", "-f", "vmdk", image]);
     }
+}
+
+/// We read the raw disk.
+fn we_agree(place: &Place, what: &str, image: &str) {
+    let (one, two) = (place.open("disk", "raw"), place.open(image, "vmdk"));
+    let same = compare(&*one, &*two, &CompareOptions::default());
+    assert_eq!(same.unwrap_or_else(|e| panic!("{what}: {e:?}")), Comparison::Same, "{what}");
 }
 
 /// What 7-Zip takes out of it is the raw disk.
@@ -95,10 +104,9 @@ fn others_read_every_kind_that_we_write_of_every_size() {
             if zip {
                 seven_zip_agrees(&place, &what, "image.vmdk");
             }
-            // A single flat extent is a type that it only tells of, whoever wrote it.
-            if libvmdk && kind != "monolithicFlat" && libvmdk_agrees(&place, &what, "image.vmdk") {
-                mounted += 1;
-            }
+            // libvmdk calls a monolithicFlat, qemu's too, an unsupported kind of disk.
+            let mounts = libvmdk && kind != "monolithicFlat";
+            mounted += usize::from(mounts && libvmdk_agrees(&place, &what, "image.vmdk"));
         }
     }
     assert!(!libvmdk || mounted == 0 || mounted == 20, "{mounted} were mounted");
@@ -116,8 +124,7 @@ fn others_read_images_with_every_setting() {
     let mut all = 0;
     for variant in disks::variants(vmdk(), size as u64) {
         place.write("image.vmdk", "vmdk", &variant.create, &*raw);
-        let flat = variant.name.contains("Flat");
-        qemu_agrees(&place, if flat { "Flat" } else { &variant.name }, "image.vmdk");
+        qemu_agrees(&place, &variant.name, "image.vmdk");
         all += 1;
     }
     assert!(all > 30, "{all} variants");
@@ -173,7 +180,8 @@ fn disks_over_four_gibibytes_are_read_by_others() {
     for kind in KINDS {
         place.write("image.vmdk", "vmdk", &settings(size, &[("subformat", kind)]), &*raw);
         qemu_agrees(&place, kind, "image.vmdk");
-        if zip {
+        we_agree(&place, kind, "image.vmdk");
+        if zip && !kind.contains("Flat") {
             place.must("7zz", &["t", "image.vmdk"]);
         }
         let pieces = (1..=9).filter(|number| {
@@ -200,7 +208,10 @@ fn a_disk_of_three_tebibytes_takes_what_its_data_and_tables_take() {
     let raw = place.open("disk", "raw");
     for kind in ["monolithicSparse", "monolithicFlat", "streamOptimized"] {
         place.write("image.vmdk", "vmdk", &settings(size, &[("subformat", kind)]), &*raw);
-        qemu_agrees(&place, kind, "image.vmdk");
+        we_agree(&place, kind, "image.vmdk");
+        let said = place.must("qemu-img", &["info", "-f", "vmdk", "--output=json", "image.vmdk"]);
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(said.contains(&format!("\"virtual-size\": {size}")), "{kind}: {said}");
     }
     let files = settings(size, &[("subformat", "twoGbMaxExtentFlat")]);
     let create = Create { beside: Some(Arc::new(disks::Folder::default())), ..files };
