@@ -9,7 +9,8 @@ use crate::base::model::create::Create;
 use crate::base::model::identity::Identity;
 use crate::base::storage::{Put, Spread, Target};
 
-/// Bytes of disk in one of several extents: VMware's own measure, a little below 2 GiB.
+/// Bytes of disk in one of several extents, a little below 2 GiB: what those who made the format
+/// use.
 const PIECE: u64 = 4_192_256 * SECTOR;
 /// Files that a disk lies in at most: more are not opened again.
 const MOST: u64 = 512;
