@@ -116,7 +116,7 @@ impl Place {
         let mut findings = Vec::new();
         let tally =
             check(formats::Links::alone(Arc::new(source)), &Limits::default(), &mut |one| {
-                findings.push(one)
+                findings.push(one);
             });
         assert!(tally.unwrap().is_clean(), "{what}: {findings:?}");
     }
