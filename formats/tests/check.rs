@@ -98,7 +98,7 @@ impl Bytes {
         let check = formats::format("qcow2").unwrap().check.unwrap();
         let source = Arc::new(Memory::new(self.0.clone()));
         let tally = check(formats::Links::alone(source), &Limits::default(), &mut |finding| {
-            found.push(finding)
+            found.push(finding);
         });
         (tally.unwrap(), found)
     }
@@ -308,7 +308,7 @@ fn what_we_write_is_clean_whatever_its_length() {
             formats::copy(&*disk, &*writer, &CopyOptions::default()).unwrap();
             let mut findings = Vec::new();
             let tally = (qcow2.check.unwrap())(formats::Links::alone(target), &limits, &mut |f| {
-                findings.push(f)
+                findings.push(f);
             })
             .unwrap();
             assert!(tally.is_clean(), "{sectors} sectors, {bits} bits, {compress}: {findings:?}");
