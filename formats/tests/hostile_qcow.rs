@@ -23,7 +23,7 @@ impl Image {
         this.1[8192..12_288].fill(7);
         // 4096 zeros, deflated.
         let packed = *b"\xed\xc1\x01\x0d\0\0\0\xc2\xa0\xf7Om\x0f\x07\x14\0\0\0\xf0n";
-        let word = 1 << 63 | (packed.len() as u64) << 51 | 12_288;
+        let word = 1 << 63 | (packed.len() as u64) << 51 | 0x3000;
         this.put(12_288, &packed).be(4104, word);
         this
     }
