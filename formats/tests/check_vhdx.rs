@@ -164,8 +164,8 @@ impl formats::Target for Broken {
     }
 }
 
-// TRUTH row 1: qemu-img writes regions that are not marked as required, and VirtualBox and 7-Zip
-// 25.01 refuse such a file (26.02 does not); we write the mark, tell of a file without, and mend it.
+// TRUTH row 1: qemu-img writes regions that are not marked as required; VirtualBox and 7-Zip 25.01
+// refuse such a file, 26.02 does not. We write the mark, tell of a file without, and mend it.
 #[test]
 fn regions_are_marked_as_required_and_where_they_are_not_a_repair_marks_them() {
     let mut image = Vhdx::small();
