@@ -7,13 +7,14 @@
 
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::process::{Command, Output};
-use std::sync::Arc;
+use std::process::{self, Command};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use formats::{
-    Access, Beneath, Caching, CompareOptions, Comparison, CopyOptions, Create, FORMATS, Facts,
-    Finding, Image, ImageFile, Kind, Limits, Links, OpenOptions, Result, Tally, compare,
+    Access, Beneath, Beside, Caching, CompareOptions, Comparison, CopyOptions, Create, FORMATS,
+    Facts, Finding, Image, ImageFile, Kind, Limits, Links, OpenOptions, Output, Result, Tally,
+    Target, compare,
 };
 use tempfile::TempDir;
 
@@ -28,6 +29,26 @@ pub(crate) fn has(programs: &[&str]) -> bool {
             false
         }
         None => true,
+    }
+}
+
+/// The files that an image of ours gets beside it.
+struct Siblings {
+    name: String,
+    folder: PathBuf,
+    made: Mutex<Vec<Output>>,
+}
+
+impl Beside for Siblings {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn make(&self, name: &str) -> Result<Arc<dyn Target>> {
+        let output = Output::create(&self.folder.join(name), Caching::Unsafe)?;
+        let target = output.target();
+        self.made.lock().unwrap().push(output);
+        Ok(target)
     }
 }
 
@@ -65,7 +86,7 @@ impl Place {
         }
     }
 
-    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> process::Output {
         Command::new(program).args(arguments).current_dir(self.folder.path()).output().unwrap()
     }
 
@@ -124,11 +145,20 @@ impl Place {
 
     /// Writes this disk as an image of ours.
     pub(crate) fn write(&self, name: &str, format: &str, create: &Create, from: &dyn Image) {
-        let output = formats::Output::create(&self.path(name), Caching::Unsafe).unwrap();
+        let output = Output::create(&self.path(name), Caching::Unsafe).unwrap();
         let make = formats::format(format).unwrap().create.unwrap();
-        let writer = make(output.target(), create).unwrap();
+        let beside = Arc::new(Siblings {
+            name: name.into(),
+            folder: self.folder.path().into(),
+            made: Mutex::default(),
+        });
+        let create = Create { beside: Some(beside.clone()), ..create.clone() };
+        let writer = make(output.target(), &create).unwrap();
         formats::copy(from, &*writer, &CopyOptions::default()).unwrap();
         drop(writer);
+        for output in std::mem::take(&mut *beside.made.lock().unwrap()) {
+            output.commit().unwrap();
+        }
         output.commit().unwrap();
     }
 
