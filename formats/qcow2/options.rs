@@ -101,6 +101,9 @@ impl Plan {
         let v2 = options.choice("compat", &["0.10", "v2", "1.1", "v3"])?.is_some_and(|n| n < 2);
         let cluster_bits =
             power_of_two(options.size("cluster_size")?.unwrap_or(65536), "cluster_size")?;
+        if !(9..=21).contains(&cluster_bits) {
+            return Err(Error::invalid("cluster_size is 512 to 2M"));
+        }
         let refcount_bits = options.number("refcount_bits")?.unwrap_or(16);
         let width = u64::try_from(refcount_bits).unwrap_or(0);
         let refcount_order = power_of_two(width, "refcount_bits")?;
@@ -145,7 +148,6 @@ impl Plan {
         let preallocates = self.preallocation != Preallocation::Off;
         let backing = create.backing.is_some();
         let rules: &[(bool, &str)] = &[
-            (!(9..=21).contains(&cluster_bits), "cluster_size is 512 to 2M"),
             (self.refcount_order > 6, "refcount_bits is 1 to 64"),
             (old && self.refcount_order != 4, "compat=0.10 has refcounts of 16 bits only"),
             (old && self.lazy_refcounts, "compat=0.10 has no lazy_refcounts"),

@@ -9,8 +9,8 @@ use std::sync::{Arc, LazyLock};
 
 use disks::{lone_variants, open, raw, read_all};
 use formats::{
-    CopyOptions, Create, FORMATS, Format, Image, Joined, Limits, Memory, OpenOptions, Options,
-    Reference, Resolved, Resolver, Result, Slice, Source, Span,
+    CopyOptions, Create, FORMATS, Format, Image, Joined, Kind, Limits, Memory, OpenOptions,
+    Options, Reference, Resolved, Resolver, Result, Slice, Source, Span,
 };
 use proptest::prelude::*;
 
@@ -193,6 +193,19 @@ proptest! {
             let create = Create { size, ..create };
             let _ = format.measure.map(|measure| measure(&create, &mut |_| Ok(())));
         }
+    }
+}
+
+// Seen: `cluster_size=1` divided by zero before anybody had asked whether there are such clusters:
+// an L2 table of one byte has no entries.
+#[test]
+fn a_cluster_of_a_byte_is_invalid() {
+    let qcow2 = formats::format("qcow2").unwrap();
+    for size in ["1", "8", "256", "4M"] {
+        let options = Options::new([("cluster_size".into(), size.into())]);
+        let create = Create { options, ..Default::default() };
+        let made = (qcow2.create.unwrap())(Arc::new(Memory::default()), &create);
+        assert!(made.is_err_and(|error| error.kind() == Kind::Invalid), "{size}");
     }
 }
 
