@@ -17,6 +17,16 @@ else
 fi
 $fuzzer build -O -a >&2
 
+# An image without its zeros, as fuzz/unfold.rs reads it.
+fold() {
+    perl -e 'binmode STDIN; binmode STDOUT; local $/; my $image = <STDIN>; print "\xffSP\n";
+        for (my $at = 0; $at < length $image; $at += 512) {
+            (my $sector = substr($image, $at, 512)) =~ s/\0+$//;
+            print pack("Vv", $at / 512, length $sector), $sector
+                if length $sector || $at + 512 >= length $image;
+        }'
+}
+
 for target in $targets; do
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
     # A list of writes is no image: that target finds its own way.
@@ -24,8 +34,10 @@ for target in $targets; do
     for packed in testdata/good/*/*.zst; do
         seed="fuzz/corpus/$target/seed-$(basename "$packed" .zst)"
         # What comes before the image says how a stream is cut.
-        { [ "$target" != ingest ] || printf '\000\001\020\377'; zstd -dcq "$packed"; } > "$seed"
-        # What is larger than an input may be is cut by the engine: rather leave it out.
+        cut() { [ "$target" != ingest ] || printf '\000\001\020\377'; }
+        { cut; zstd -dcq "$packed"; } > "$seed"
+        # What is larger than an input may be has its zeros left out, or is left out itself.
+        [ "$(stat -c %s "$seed")" -le 262144 ] || { cut; zstd -dcq "$packed" | fold; } > "$seed"
         [ "$(stat -c %s "$seed")" -le 262144 ] || rm "$seed"
     done
 done

@@ -2,6 +2,9 @@
 
 #![no_main]
 
+#[path = "../unfold.rs"]
+mod unfold;
+
 use std::sync::Arc;
 
 use formats::{
@@ -12,10 +15,11 @@ use libfuzzer_sys::fuzz_target;
 /// Larger files make a check slow, not wrong.
 const MOST: usize = 1 << 18;
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(|input: &[u8]| {
+    let data = &unfold::unfold(input)[..];
     let limits = Limits::default();
     let mut ignore = |_: Finding| {};
-    for format in FORMATS.iter().filter(|_| data.len() <= MOST) {
+    for format in FORMATS.iter().filter(|_| input.len() <= MOST) {
         let Some(check) = format.check else { continue };
         let before = check(Links::alone(Arc::new(Memory::new(data))), &limits, &mut ignore);
         if let (Some(resize), Ok(tally)) = (format.resize, &before)

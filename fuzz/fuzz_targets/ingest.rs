@@ -2,12 +2,16 @@
 
 #![no_main]
 
+#[path = "../unfold.rs"]
+mod unfold;
+
 use formats::{FORMATS, Format, Ingest, Kind, Limits, Memory, Result};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     // The first bytes say how the rest is cut.
     let Some((cuts, image)) = data.split_at_checked(4) else { return };
+    let image = &unfold::unfold(image)[..];
     let source = Memory::new(image);
     for format in FORMATS {
         let whole = match (format.probe)(&source) {

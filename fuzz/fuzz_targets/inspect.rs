@@ -2,10 +2,14 @@
 
 #![no_main]
 
+#[path = "../unfold.rs"]
+mod unfold;
+
 use formats::{FORMATS, Kind, Limits, Memory};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
+    let data = &unfold::unfold(data)[..];
     let source = Memory::new(data);
     let limits = Limits::default();
     let _ = formats::probe(FORMATS, &source);

@@ -2,6 +2,9 @@
 
 #![no_main]
 
+#[path = "../unfold.rs"]
+mod unfold;
+
 use std::sync::Arc;
 
 use formats::{
@@ -25,6 +28,7 @@ impl Resolver for Mirror {
 }
 
 fuzz_target!(|data: &[u8]| {
+    let data = &unfold::unfold(data)[..];
     let limits = Limits::default();
     for format in FORMATS {
         let source = Arc::new(Memory::new(data));
