@@ -299,3 +299,122 @@ fn an_image_that_another_process_writes_is_refused_unless_u_says_otherwise() {
 fn held(path: &Path) -> formats::ImageFile {
     formats::ImageFile::open(path, formats::Access::Write, formats::Caching::Writeback).unwrap()
 }
+
+const STREAM: [&str; 5] = ["convert", "-O", "vmdk", "-o", "subformat=streamOptimized"];
+
+#[test]
+fn a_stream_goes_into_a_pipe_and_tables_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let mut disk = noise(3 << 20);
+    disk[1 << 20..2 << 20].fill(0);
+    disk.truncate((3 << 20) - 512);
+    fs::write(path.join("disk.raw"), &disk).unwrap();
+    let piped = run(path, &[&STREAM[..], &["-m", "4", "disk.raw", "-"]].concat());
+    assert!(piped.status.success(), "{piped:?}");
+    fs::write(path.join("piped.vmdk"), &piped.stdout).unwrap();
+    assert_eq!(code(path, &["compare", "-q", "-f", "raw", "disk.raw", "piped.vmdk"]), 0);
+    assert_eq!(code(path, &["check", "-q", "piped.vmdk"]), 0);
+    // The same bytes as into a file, but for the name that stands inside.
+    let filed = run(path, &[&STREAM[..], &["disk.raw", "disk.vmdk"]].concat());
+    assert!(filed.status.success(), "{filed:?}");
+    let len = fs::metadata(path.join("disk.vmdk")).unwrap().len();
+    assert_eq!(len, piped.stdout.len() as u64);
+    // Everything else is refused before a byte goes out.
+    for format in ["qcow2", "vhdx", "vmdk"] {
+        let told = run(path, &["convert", "-O", format, "disk.raw", "-"]);
+        assert_eq!((told.status.code(), told.stdout.len()), (Some(2), 0), "{format}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_the_pipe_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("disk.raw"), noise(4 << 20)).unwrap();
+    let mut command = diskwright();
+    command.args([&STREAM[..], &["disk.raw", "-"]].concat()).current_dir(folder.path());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+}
+
+#[test]
+fn the_files_of_an_image_appear_together_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::write(path.join("disk.raw"), noise(2 << 20)).unwrap();
+    assert_eq!(code(path, &["convert", "-O", "qcow2", "disk.raw", "disk.qcow2"]), 0);
+    let file = File::options().write(true).open(path.join("disk.qcow2")).unwrap();
+    file.set_len(1 << 20).unwrap();
+    let before = names(path);
+    for kind in ["monolithicFlat", "twoGbMaxExtentFlat", "twoGbMaxExtentSparse"] {
+        let kind = format!("subformat={kind}");
+        let to_vmdk = ["convert", "-f", "qcow2", "-O", "vmdk", "-o", &kind, "disk.qcow2", "x.vmdk"];
+        assert_eq!(code(path, &to_vmdk), 3, "{kind}");
+        assert_eq!(names(path), before, "{kind}");
+        let whole = ["convert", "-O", "vmdk", "-o", &kind, "disk.raw", "made.vmdk"];
+        assert_eq!(code(path, &whole), 0, "{kind}");
+        assert_eq!(names(path).len(), before.len() + 2, "{kind}");
+        let same = ["compare", "-f", "raw", "--allow-refs", "disk.raw", "made.vmdk"];
+        assert_eq!(code(path, &same), 0, "{kind}");
+        // Without leave no name is followed.
+        assert_eq!(code(path, &["convert", "-O", "raw", "made.vmdk", "out.raw"]), 6, "{kind}");
+        for name in names(path).iter().filter(|name| name.starts_with("made")) {
+            fs::remove_file(path.join(name)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_parent_that_the_user_names_is_the_one_that_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::write(path.join("base.raw"), noise(1 << 20)).unwrap();
+    let overlay = ["create", "-q", "-f", "qcow2", "-b", "base.raw", "-F", "raw", "over.qcow2"];
+    assert_eq!(code(path, &overlay), 0);
+    fs::rename(path.join("base.raw"), path.join("moved.raw")).unwrap();
+    let refused = ["compare", "--allow-refs", "moved.raw", "over.qcow2"];
+    assert_eq!(code(path, &refused), 7);
+    let given = ["convert", "--parent", "moved.raw", "-O", "raw", "over.qcow2", "flat.raw"];
+    assert_eq!(code(path, &given), 0);
+    assert!(fs::read(path.join("flat.raw")).unwrap() == fs::read(path.join("moved.raw")).unwrap());
+}
+
+#[test]
+fn a_disk_gets_another_size_and_loses_nothing_unasked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let disk = noise(2 << 20);
+    fs::write(path.join("disk.raw"), &disk).unwrap();
+    for format in ["raw", "qcow2", "vhd", "vhdx", "vdi", "ploop", "vmdk"] {
+        let image = format!("image.{format}");
+        assert_eq!(code(path, &["convert", "-O", format, "disk.raw", &image]), 0, "{format}");
+        assert_eq!(code(path, &["resize", "-q", "-f", format, &image, "+3M"]), 0, "{format}");
+        let back = ["convert", "-f", format, "-O", "raw", &image, "back.raw"];
+        assert_eq!(code(path, &back), 0, "{format}");
+        let back = fs::read(path.join("back.raw")).unwrap();
+        assert!(back.len() == 5 << 20 && back.starts_with(&disk), "{format}");
+        assert!(back[disk.len()..].iter().all(|byte| *byte == 0), "{format}");
+        let smaller = ["resize", "-q", "-f", format, &image, "1M"];
+        assert_eq!(code(path, &smaller), 2, "{format}: only with --shrink");
+    }
+}
+
+#[test]
+fn only_sound_images_pass_where_only_those_are_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::write(path.join("disk.raw"), noise(3 << 20)).unwrap();
+    assert_eq!(code(path, &["convert", "-O", "vdi", "disk.raw", "disk.vdi"]), 0);
+    let sound = ["convert", "--sound", "-O", "raw", "disk.vdi", "out.raw"];
+    assert_eq!(code(path, &sound), 0);
+    // Two blocks of the disk in one of the file: it reads, and it is damaged.
+    let mut bytes = fs::read(path.join("disk.vdi")).unwrap();
+    bytes.copy_within(512..516, 516);
+    fs::write(path.join("disk.vdi"), bytes).unwrap();
+    assert_eq!(code(path, &["convert", "-O", "raw", "disk.vdi", "out.raw"]), 0);
+    assert_eq!(code(path, &["check", "-q", "disk.vdi"]), 1);
+    fs::remove_file(path.join("out.raw")).unwrap();
+    assert_eq!(code(path, &sound), 6);
+    assert!(!path.join("out.raw").exists());
+}
