@@ -32,7 +32,7 @@ for target in $targets; do
     # A list of writes is no image: that target finds its own way.
     [ "$target" != write ] || continue
     for packed in testdata/good/*/*.zst; do
-        seed="fuzz/corpus/$target/seed-$(basename "$packed" .zst)"
+        seed="fuzz/corpus/$target/seed-$(basename "$(dirname "$packed")")-$(basename "$packed" .zst)"
         # What comes before the image says how a stream is cut.
         cut() { [ "$target" != ingest ] || printf '\000\001\020\377'; }
         { cut; zstd -dcq "$packed"; } > "$seed"
