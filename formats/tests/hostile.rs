@@ -671,3 +671,26 @@ fn no_byte_of_a_header_can_be_changed_into_a_panic() {
         }
     }
 }
+
+// TRUTH row 21: qemu-img takes reserved bits of an L1 entry for nothing, and says "No errors". We
+// read such an image, report the entry, and refuse it where only sound images are wanted.
+#[test]
+fn reserved_bits_of_an_l1_entry_are_a_finding_and_refused_in_strict_mode() {
+    let bytes = disk(21, 300_032);
+    let create = Create { size: bytes.len() as u64, ..Default::default() };
+    let mut file = image(qcow2(), &create, &*raw(&bytes), 1);
+    let l1 = u64::from_be_bytes(file[40..48].try_into().unwrap()) as usize;
+    file[l1] ^= 2;
+    let source = Arc::new(Memory::new(file));
+    let mut found = Vec::new();
+    let links = formats::Links::alone(source.clone());
+    let check = qcow2().check.unwrap();
+    let tally = check(links, &Limits::default(), &mut |finding| found.push(finding)).unwrap();
+    assert!(tally.corruptions == 1 && found[0].at == l1 as u64, "{found:?}");
+    assert!(read_all(&*open(source.clone(), qcow2()).unwrap()).unwrap() == bytes);
+    let limits = Limits::default();
+    let mut options = OpenOptions::new(FORMATS, &limits);
+    options.strict = true;
+    let refused = formats::open(source, qcow2(), &options).map(drop).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Refused, "{refused:?}");
+}
