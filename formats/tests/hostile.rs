@@ -672,7 +672,7 @@ fn no_byte_of_a_header_can_be_changed_into_a_panic() {
     }
 }
 
-// TRUTH row 21: qemu-img takes reserved bits of an L1 entry for nothing, and says "No errors". We
+// TRUTH row 21: qemu-img converts an image with reserved bits in an L1 entry without a word. We
 // read such an image, report the entry, and refuse it where only sound images are wanted.
 #[test]
 fn reserved_bits_of_an_l1_entry_are_a_finding_and_refused_in_strict_mode() {
