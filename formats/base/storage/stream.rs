@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Span, Target};
 
-/// How long somebody may hold up the others: then something is wrong.
+/// How long nothing may go out that others wait for: then something is wrong.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A target that only appends. Whoever comes early with bytes that lie further on waits until
@@ -41,9 +41,17 @@ impl Stream {
 
 impl Target for Stream {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let early = |state: &mut State| state.at < offset && !state.failed;
-        let waited = self.moved.wait_timeout_while(self.lock(), PATIENCE, early);
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        while state.at < offset && !state.failed {
+            let seen = state.at;
+            let waited = self.moved.wait_timeout(state, PATIENCE);
+            let (now, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = now;
+            // A reader that takes its time is no reason to give up: who writes to it has the lock.
+            if waited.timed_out() && state.at == seen {
+                break;
+            }
+        }
         let done = match (state.failed, state.at == offset) {
             (true, _) => Err(io::Error::other("an earlier write has failed")),
             (false, false) => Err(io::Error::other(format!("a stream cannot go to {offset:#x}"))),
