@@ -192,3 +192,17 @@ fn a_verdict_is_known_as_soon_as_the_header_has_passed() {
     let verdict = ingest.push(&bytes[..4096]).unwrap();
     assert_eq!(verdict, Verdict::Known(Arc::new(whole(&bytes))));
 }
+
+// Seen (fuzzing): a LUKS header whose first copy is damaged was refused in a stream, and read in a
+// file. Why: the failure of the first copy was told before the second one had come.
+#[test]
+fn a_copy_that_comes_later_is_waited_for() {
+    let good = goods().into_iter().find(|good| good.name == "luks-2").unwrap();
+    let mut bytes = good.bytes;
+    bytes[450] ^= 1;
+    let expected = whole(&bytes);
+    assert!(expected.hazards.iter().any(|hazard| hazard.what.contains("two headers")));
+    for size in SIZES {
+        assert_eq!(facts(&bytes, size).unwrap(), expected, "in pieces of {size}");
+    }
+}

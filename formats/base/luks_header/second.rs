@@ -48,6 +48,8 @@ pub(super) fn read(window: &dyn Window, start: u64, limits: &Limits) -> Result<L
     let two = copy(window, start, (len, len), limits);
     let mut oddities = Vec::new();
     let best = match (one, two) {
+        // The second one has not come yet: nothing is known before it has.
+        (Err(error), _) | (_, Err(error)) if error.kind() == Kind::Awaiting => return Err(error),
         (Ok(one), Ok(two)) => {
             if one.sequence != two.sequence {
                 let what = format!("its two headers are {} and {}", one.sequence, two.sequence);
