@@ -77,7 +77,7 @@ judge_vmdk() {
 
 for sectors in 83971 16384 8390656; do
     disk $sectors
-    for options in static=off static=on; do
+    for options in static=off static=on block_size=128k static=on,block_size=16M; do
         judge image.vdi vdi $options
     done
     for options in subformat=dynamic subformat=fixed subformat=dynamic,block_size=512k \
@@ -85,7 +85,7 @@ for sectors in 83971 16384 8390656; do
         judge image.vhd vhd $options
     done
     for options in subformat=dynamic subformat=fixed subformat=dynamic,block_size=1M \
-        subformat=dynamic,block_size=256M; do
+        subformat=dynamic,block_size=256M logical_sector_size=4096 log_size=8M; do
         judge image.vhdx vhdx $options
     done
     for options in subformat=monolithicSparse subformat=monolithicFlat \

@@ -18,7 +18,7 @@ pub(super) const OPTIONS: &[OptionHelp] = &[
     },
     OptionHelp {
         name: "block_size",
-        values: "64k to 16M, a power of two",
+        values: "128k to 16M, a power of two",
         about: "unit in which room is given out; qemu and 7-Zip read 1M only (default 1M)",
     },
     OptionHelp {
@@ -55,8 +55,9 @@ impl Plan {
     pub(super) fn of(create: &Create) -> Result<Plan> {
         let Create { size, options, .. } = create;
         let block = options.size("block_size")?.unwrap_or(1 << 20);
-        if !block.is_power_of_two() || !(1 << 16..=1 << 24).contains(&block) {
-            let what = format!("block_size is a power of two from 64k to 16M, not {block}");
+        // VirtualBox refuses smaller ones.
+        if !block.is_power_of_two() || !(1 << 17..=1 << 24).contains(&block) {
+            let what = format!("block_size is a power of two from 128k to 16M, not {block}");
             return Err(Error::invalid(what));
         }
         if create.compress {
