@@ -281,6 +281,8 @@ fn progress_on_a_pipe_is_a_line_every_ten_per_cent() {
     assert!(text.ends_with("100%\n"), "{text}");
 }
 
+// Seen: now and then the last step was refused still. Why: a child that another test had forked off
+// held the lock until it became a program. Whoever lets go of an image now says so.
 #[test]
 fn an_image_that_another_process_writes_is_refused_unless_u_says_otherwise() {
     let folder = tempfile::tempdir().unwrap();

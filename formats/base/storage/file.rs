@@ -74,6 +74,12 @@ pub struct ImageFile {
     writing: Mutex<Unsent>,
 }
 
+impl Drop for ImageFile {
+    fn drop(&mut self) {
+        lock::release(&self.file);
+    }
+}
+
 /// What has been written and not yet sent on its way to storage.
 #[derive(Default)]
 struct Unsent {

@@ -50,6 +50,14 @@ pub(super) fn lock(file: &File, purpose: Purpose) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives all locks on the file back. Closing it is not enough: a process that was forked off in
+/// between has the same open file description until it becomes another program.
+pub(super) fn release(file: &File) {
+    let all = libc::flock { l_len: UNSHARED, ..range(libc::F_UNLCK, USED) };
+    // Where there are no locks there is nothing to give back.
+    let _ = fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&all));
+}
+
 fn taken() -> io::Error {
     io::Error::new(io::ErrorKind::WouldBlock, "another process is using this image")
 }
