@@ -87,8 +87,8 @@ struct Bench {
     /// Units that were packed already, before they are put between the others.
     passed: Vec<u8>,
     units: Vec<Unit>,
-    /// The digest of each unit with data, where the writer wants to know.
-    digests: Vec<u32>,
+    /// Where each unit with data begins, and its digest: where the writer wants to know.
+    digests: Vec<(u64, u32)>,
     writes: Vec<Write>,
 }
 
@@ -100,6 +100,13 @@ enum Unit {
     Plain,
     /// So many bytes, in the buffer of packed ones.
     Packed(usize),
+}
+
+impl Unit {
+    /// Whether it is stored.
+    fn has_data(&self) -> bool {
+        matches!(self, Unit::Plain | Unit::Packed(_))
+    }
 }
 
 /// Bytes from one of the buffers to a place in the file.
@@ -185,18 +192,19 @@ impl<'a> Job<'a> {
         self.sort(bench, len)?;
         bench.digests.clear();
         if self.writer.is_identified() {
-            let units = bench.bytes[..len].chunks(self.unit_len());
-            bench.digests.extend(units.map(crc32fast::hash));
+            let starts = (0..).map(|index| bench.portion.start + index * self.unit);
+            let units = bench.units.iter().zip(bench.bytes[..len].chunks(self.unit_len()));
+            let data = units.zip(starts).filter(|((unit, _), _)| unit.has_data());
+            let digest = data.map(|((_, bytes), start)| (start, crc32fast::hash(bytes)));
+            bench.digests.extend(digest);
         }
         bench.writes.clear();
         let (start, number) = (bench.portion.start, bench.portion.number);
         let (units, writes, zeros) = (&bench.units, &mut bench.writes, bench.portion.zeros);
         let digests = &bench.digests;
         let place = || {
-            for (index, digest) in digests.iter().enumerate() {
-                if matches!(units[index], Unit::Plain | Unit::Packed(_)) {
-                    self.writer.identify(start + index as u64 * self.unit, *digest);
-                }
+            for (start, digest) in digests {
+                self.writer.identify(*start, *digest);
             }
             self.place(start, len, units, writes)?;
             self.reserve_zeros(start + len as u64, zeros)

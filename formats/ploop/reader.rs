@@ -9,7 +9,7 @@ use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
 use crate::base::model::extent::{Extent, Place, push};
 use crate::base::model::format::Links;
-use crate::base::model::image::{Image, Joined, Stack};
+use crate::base::model::image::{Image, Joined, Plain, Stack};
 use crate::base::storage::{Le32, Pages, Source, Span, Word};
 
 /// An image, or all images of a bundle as one.
@@ -96,28 +96,6 @@ impl Image for Ploop {
     }
 }
 
-/// All bytes of a range, one after the other.
-struct Plain {
-    size: u64,
-    files: [Arc<dyn Source>; 1],
-}
-
-impl Image for Plain {
-    fn disk_size(&self) -> u64 {
-        self.size
-    }
-
-    fn extents(&self, start: u64, out: &mut Vec<Extent>) -> Result<()> {
-        let place = Place::Data { file: 0, offset: start };
-        out.push(Extent { start, len: self.size - start, place, depth: 0 });
-        Ok(())
-    }
-
-    fn files(&self) -> &[Arc<dyn Source>] {
-        &self.files
-    }
-}
-
 /// The images of a bundle, from the state that was asked for downwards.
 fn stacked(bundle: &Bundle, links: &Links) -> Result<Box<dyn Image>> {
     if bundle.encrypted {
@@ -153,7 +131,7 @@ fn stacked(bundle: &Bundle, links: &Links) -> Result<Box<dyn Image>> {
 
 fn layer(file: Arc<dyn Source>, plain: bool, size: u64, has_more: bool) -> Result<Box<dyn Image>> {
     if plain {
-        return Ok(Box::new(Plain { size, files: [file] }));
+        return Ok(Box::new(Plain::new(file, size)));
     }
     let missing = if has_more { Place::Backing } else { Place::Hole };
     Ok(Box::new(Ploop::new(file, missing)?))

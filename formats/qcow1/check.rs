@@ -6,7 +6,7 @@ use super::inspect::{self, Head};
 use super::layout::{Entry, LENGTH};
 use crate::base::error::Result;
 use crate::base::limits::Limits;
-use crate::base::model::claims::{Claim, Claims};
+use crate::base::model::claims::Claims;
 use crate::base::model::finding::{Finding, Report, Tally};
 use crate::base::model::format::Links;
 use crate::base::storage::{Be64, Pages};
@@ -118,21 +118,6 @@ impl Check<'_> {
 
     /// Claims a stretch for what the entry at `at` leads to. Whether it was free.
     fn claim(&mut self, at: u64, span: (u64, u64), what: &str) -> bool {
-        let (offset, len) = span;
-        let claim = self.claims.take(offset, len);
-        match claim {
-            Claim::Free => {}
-            Claim::Taken => {
-                let what = format!("{what} lies at {offset:#x}, over something else");
-                self.report.corruption(at, what);
-            }
-            Claim::Beyond => {
-                let total = self.claims.file_len();
-                let what =
-                    format!("{what} has {len} bytes at {offset:#x}, the file ends at {total:#x}");
-                self.report.corruption(at, what);
-            }
-        }
-        claim == Claim::Free
+        self.claims.claim(&mut self.report, at, span, what)
     }
 }

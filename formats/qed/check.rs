@@ -5,7 +5,7 @@ use super::inspect::{self, Head};
 use super::layout::Entry;
 use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
-use crate::base::model::claims::{Claim, Claims};
+use crate::base::model::claims::Claims;
 use crate::base::model::finding::{Finding, Report, Severity, Tally};
 use crate::base::model::format::Links;
 use crate::base::storage::{Le64, Pages};
@@ -107,21 +107,7 @@ impl Check<'_> {
             self.report.corruption(at, what);
             return false;
         }
-        let claim = self.claims.take(offset, len);
-        match claim {
-            Claim::Free => {}
-            Claim::Taken => {
-                let what = format!("{what} lies at {offset:#x}, over something else");
-                self.report.corruption(at, what);
-            }
-            Claim::Beyond => {
-                let total = self.claims.file_len();
-                let what =
-                    format!("{what} has {len} bytes at {offset:#x}, the file ends at {total:#x}");
-                self.report.corruption(at, what);
-            }
-        }
-        claim == Claim::Free
+        self.claims.claim(&mut self.report, at, (offset, len), what)
     }
 
     fn leaks(&mut self) {

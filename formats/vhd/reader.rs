@@ -8,42 +8,21 @@ use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
 use crate::base::model::extent::{Extent, Place, push};
 use crate::base::model::format::Links;
-use crate::base::model::image::Image;
+use crate::base::model::image::{Image, Plain};
 use crate::base::storage::{Be32, Pages, Source, Span, Window, Word};
 
 pub(super) fn open(links: Links, _: &Limits) -> Result<Box<dyn Image>> {
     let head = inspect::head(&*links.source)?;
-    let (size, files) = (head.size, [links.source.clone()]);
+    let size = head.size;
     let Some(dynamic) = head.dynamic else {
         Span::new(0, size)?.within(head.chosen.end, "the disk")?;
-        return Ok(Box::new(Fixed { size, files }));
+        return Ok(Box::new(Plain::new(links.source, size)));
     };
     let bat = Span::new(dynamic.header.bat, dynamic.blocks.on(size) * ENTRY)?;
     bat.within(links.source.len(), "the BAT")?;
     let differs = head.chosen.footer.kind == DIFFERENCING;
-    Ok(Box::new(Vhd { pages: Pages::new(links.source), dynamic, bat, size, differs, files }))
-}
-
-/// A disk whose bytes lie where they lie.
-struct Fixed {
-    size: u64,
-    files: [Arc<dyn Source>; 1],
-}
-
-impl Image for Fixed {
-    fn disk_size(&self) -> u64 {
-        self.size
-    }
-
-    fn extents(&self, start: u64, out: &mut Vec<Extent>) -> Result<()> {
-        let place = Place::Data { file: 0, offset: start };
-        out.push(Extent { start, len: self.size - start, place, depth: 0 });
-        Ok(())
-    }
-
-    fn files(&self) -> &[Arc<dyn Source>] {
-        &self.files
-    }
+    let (pages, files) = (Pages::new(links.source.clone()), [links.source]);
+    Ok(Box::new(Vhd { pages, dynamic, bat, size, differs, files }))
 }
 
 /// A disk in blocks.

@@ -2,6 +2,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
+use crate::base::model::finding::Report;
 use crate::base::storage::Spool;
 
 /// Units of a file at most: a map of 2 GiB.
@@ -77,6 +78,29 @@ impl Claims {
         }
         self.end = self.end.max(end);
         claim
+    }
+
+    /// Claims a stretch for `what`, to which the word at `at` leads; reports it if it was not free.
+    pub(crate) fn claim(
+        &mut self,
+        report: &mut Report,
+        at: u64,
+        (offset, len): (u64, u64),
+        what: &str,
+    ) -> bool {
+        let claim = self.take(offset, len);
+        let total = self.file_len;
+        match claim {
+            Claim::Free => {}
+            Claim::Taken => {
+                report.corruption(at, format!("{what} lies at {offset:#x}, over something else"));
+            }
+            Claim::Beyond => {
+                let what = format!("{what} has {len} bytes at {offset:#x}");
+                report.corruption(at, format!("{what}, the file ends at {total:#x}"));
+            }
+        }
+        claim == Claim::Free
     }
 
     /// Where the last stretch in use ends.

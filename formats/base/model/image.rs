@@ -206,6 +206,35 @@ impl Reader {
     }
 }
 
+/// The front of a file, as it is.
+pub(crate) struct Plain {
+    size: u64,
+    files: [Arc<dyn Source>; 1],
+}
+
+impl Plain {
+    /// The first `size` bytes of this file, which has so many, or fails when they are read.
+    pub(crate) fn new(file: Arc<dyn Source>, size: u64) -> Plain {
+        Plain { size, files: [file] }
+    }
+}
+
+impl Image for Plain {
+    fn disk_size(&self) -> u64 {
+        self.size
+    }
+
+    fn extents(&self, start: u64, out: &mut Vec<Extent>) -> Result<()> {
+        let place = Place::Data { file: 0, offset: start };
+        out.push(Extent { start, len: self.size - start, place, depth: 0 });
+        Ok(())
+    }
+
+    fn files(&self) -> &[Arc<dyn Source>] {
+        &self.files
+    }
+}
+
 /// Images on top of each other: what one lacks, the next one has. To the outside it is one.
 pub struct Stack {
     layers: Vec<Box<dyn Image>>,

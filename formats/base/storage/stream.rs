@@ -29,11 +29,6 @@ impl Stream {
         Stream { state: Mutex::new(state), moved: Condvar::new() }
     }
 
-    /// Bytes that have gone out.
-    pub fn written(&self) -> u64 {
-        self.lock().at
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
