@@ -1,12 +1,12 @@
 //! Read, encode, place, write.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::base::codec::Encoder;
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::base::model::extent::{Extent, Packed, Place};
 use crate::base::model::image::{Image, Reader};
 use crate::base::model::writer::{Piece, Slot, Writer};
@@ -57,7 +57,14 @@ pub struct Copied {
 /// Fails with what reading and writing fail with, and with `Cancelled` when the watch says stop.
 pub fn copy(image: &dyn Image, writer: &dyn Writer, options: &CopyOptions) -> Result<Copied> {
     let job = Job::new(image, writer, options);
-    Crew::run(options.threads, |crew| job.work(crew))?;
+    std::thread::scope(|scope| {
+        let kept = scope.spawn(|| job.keep_promises());
+        let worked = Crew::run(options.threads, |crew| job.work(crew));
+        job.left.store(worked.is_err(), Ordering::Relaxed);
+        // A broken promise stops the workers, who then know less than it does.
+        kept.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        worked
+    })?;
     job.watch()?;
     writer.finish()?;
     Ok(Copied { read: job.read.into_inner(), written: job.written.into_inner() })
@@ -73,6 +80,8 @@ struct Job<'a> {
     unit: u64,
     read: AtomicU64,
     written: AtomicU64,
+    /// The work has failed or been stopped.
+    left: AtomicBool,
     begun: Instant,
 }
 
@@ -131,7 +140,28 @@ impl<'a> Job<'a> {
         let skips_zeros = options.sparse > 0 && options.base.is_none();
         let plan = Mutex::new(Plan::new(image, unit, skips_zeros, shares.clone()));
         let (read, written) = (AtomicU64::new(0), AtomicU64::new(0));
-        Job { image, writer, options, plan, shares, unit, read, written, begun: Instant::now() }
+        let (left, begun) = (AtomicBool::new(false), Instant::now());
+        Job { image, writer, options, plan, shares, unit, read, written, left, begun }
+    }
+
+    /// Reads what was promised, beside the work: the bytes are in memory then anyway.
+    fn keep_promises(&self) -> Result<()> {
+        let ask = || match self.left.load(Ordering::Relaxed) {
+            true => Err(Error::cancelled()),
+            false => Ok(()),
+        };
+        for promise in self.image.promises() {
+            match promise.keep(&ask) {
+                // Whoever left has said why.
+                Err(error) if error.kind() == Kind::Cancelled => break,
+                Err(error) => {
+                    self.left.store(true, Ordering::Relaxed);
+                    return Err(error);
+                }
+                Ok(()) => {}
+            }
+        }
+        Ok(())
     }
 
     fn work(&self, crew: &Crew) -> Result<()> {
@@ -172,6 +202,9 @@ impl<'a> Job<'a> {
 
     /// Tells the watch, and keeps to the rate.
     fn watch(&self) -> Result<()> {
+        if self.left.load(Ordering::Relaxed) {
+            return Err(Error::cancelled());
+        }
         let read = self.read.load(Ordering::Relaxed);
         if let Some(rate) = self.options.rate {
             let rate = rate.max(1);

@@ -47,6 +47,7 @@
 
 mod base;
 mod compare;
+mod container;
 mod copy;
 mod ingest;
 mod open;
@@ -56,16 +57,19 @@ mod probe;
 mod registry;
 
 pub use base::codec::{Codec, Decoder, Encoder, Packing};
+pub use base::digest::{Algorithm, Digest, Hasher};
 pub use base::error::{Error, Kind, Result};
 pub use base::limits::Limits;
 pub use base::model::create::{Beside, Create, OptionHelp, Options, parse_size};
+pub use base::model::entry::{Entry, EntryKind, Held, Stretch, Vouch};
 pub use base::model::extent::{Extent, Packed, Place};
 pub use base::model::facts::{Detail, Facts, Hazard, HazardKind, Snapshot, Value};
 pub use base::model::finding::{Finding, Repair, Severity, Tally};
 pub use base::model::format::{
-    CheckFn, CreateFn, Format, LikenessFn, Links, MeasureFn, OpenFn, RepairFn, ResizeFn, Usage,
+    CheckFn, CreateFn, EntriesFn, Format, LikenessFn, Links, MeasureFn, OpenFn, RepairFn, ResizeFn,
+    Usage,
 };
-pub use base::model::image::{Image, Joined, Reader, Stack, Walk};
+pub use base::model::image::{Image, Joined, Promise, Reader, Stack, Walk};
 pub use base::model::reference::{Reference, Role};
 pub use base::model::writer::{Measure, Piece, Slot, Writer};
 pub use base::storage::{
@@ -73,6 +77,7 @@ pub use base::storage::{
     Storage, Stream, Target, Window,
 };
 pub use compare::{CompareOptions, Comparison, compare};
+pub use container::{disks, inside};
 pub use copy::{Copied, CopyOptions, copy};
 pub use ingest::{Ingest, Verdict};
 pub use open::{

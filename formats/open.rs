@@ -15,6 +15,7 @@ use crate::base::model::format::{Format, Links};
 use crate::base::model::image::{Image, Stack};
 use crate::base::model::reference::{Reference, Role};
 use crate::base::storage::{Access, Caching, ImageFile, Source};
+use crate::container;
 
 /// The policy. It alone turns a name into bytes; a room cannot even name it.
 pub trait Resolver: Send + Sync {
@@ -167,6 +168,7 @@ fn without_dots(path: &Path) -> PathBuf {
 }
 
 /// How images are opened.
+#[derive(Clone)]
 pub struct OpenOptions<'a> {
     /// The formats there are.
     pub formats: &'a [&'static Format],
@@ -178,6 +180,8 @@ pub struct OpenOptions<'a> {
     pub snapshot: Option<String>,
     /// The format of its backing file, where the image does not say: it is never guessed.
     pub backing_format: Option<&'static Format>,
+    /// Which of the disks that a container holds, from 1 on; the first if not said.
+    pub disk: Option<usize>,
     /// Whether an image is refused in which its check finds a corruption.
     pub strict: bool,
 }
@@ -186,8 +190,8 @@ impl<'a> OpenOptions<'a> {
     /// These formats within these limits, and no name followed.
     pub fn new(formats: &'a [&'static Format], limits: &'a Limits) -> OpenOptions<'a> {
         let resolver = Arc::new(Refuse);
-        let (snapshot, backing_format) = (None, None);
-        OpenOptions { formats, resolver, limits, snapshot, backing_format, strict: false }
+        let (snapshot, backing_format, disk) = (None, None, None);
+        OpenOptions { formats, resolver, limits, snapshot, backing_format, disk, strict: false }
     }
 }
 
@@ -212,6 +216,15 @@ pub fn open(
     format: &'static Format,
     options: &OpenOptions,
 ) -> Result<Box<dyn Image>> {
+    if format.open.is_none() {
+        let facts = (format.inspect)(&*source, options.limits)
+            .map_err(|error| error.format(format.name).path(source.name()))?;
+        if format.entries.is_some() || !container::disks(&facts).is_empty() {
+            let path = source.name();
+            let image = container::open_inside(&source, &facts, options);
+            return image.map_err(|error| error.format(format.name).path(path));
+        }
+    }
     let layers = chain(source, format, options)?;
     let mut images = Vec::new();
     for (depth, layer) in layers.into_iter().enumerate() {

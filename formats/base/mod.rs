@@ -1,6 +1,7 @@
 //! The ground: what every format stands on. Knows none of them.
 
 pub(crate) mod codec;
+pub(crate) mod digest;
 pub(crate) mod error;
 pub(crate) mod limits;
 pub(crate) mod luks_header;

@@ -23,6 +23,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &["luks"],
     probe: inspect::probe,
     inspect: inspect::inspect,
+    entries: None,
     open: None,
     padded: |size, _| whole_sectors(size),
     create: None,

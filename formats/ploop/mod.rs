@@ -34,6 +34,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &["hds", "hdd"],
     probe: inspect::probe,
     inspect: inspect::inspect,
+    entries: None,
     open: Some(reader::open),
     padded: |size, _| whole_sectors(size),
     create: Some(writer::create),

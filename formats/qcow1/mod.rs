@@ -24,6 +24,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &["qcow"],
     probe: inspect::probe,
     inspect: inspect::inspect,
+    entries: None,
     open: Some(reader::open),
     padded: |size, _| whole_sectors(size),
     create: None,

@@ -22,6 +22,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &["qed"],
     probe: inspect::probe,
     inspect: inspect::inspect,
+    entries: None,
     open: Some(reader::open),
     padded: |size, _| whole_sectors(size),
     create: None,

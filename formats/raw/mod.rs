@@ -23,6 +23,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &["raw", "img", "dd"],
     probe: inspect::probe,
     inspect: inspect::inspect,
+    entries: None,
     open: Some(reader::open),
     padded: |size, _| Ok(size),
     create: Some(writer::create),

@@ -7,8 +7,17 @@ use std::path::{Path, PathBuf};
 /// Files that every room may have; what else it has is a noun of its format.
 const NEVER: [&str; 6] = ["util", "utils", "common", "helper", "helpers", "misc"];
 /// What stands beside the rooms, and works on formats that are handed to it.
-const DEEDS: [&str; 8] =
-    ["probe.rs", "ingest.rs", "open.rs", "plan.rs", "copy.rs", "compare.rs", "pool.rs", "lib.rs"];
+const DEEDS: [&str; 9] = [
+    "probe.rs",
+    "ingest.rs",
+    "open.rs",
+    "container.rs",
+    "plan.rs",
+    "copy.rs",
+    "compare.rs",
+    "pool.rs",
+    "lib.rs",
+];
 /// What a room may not touch: it gets bytes, and gives facts.
 const WORLD: [&str; 9] = [
     "std::fs",

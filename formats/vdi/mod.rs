@@ -30,6 +30,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &["vdi"],
     probe: inspect::probe,
     inspect: inspect::inspect,
+    entries: None,
     open: Some(reader::open),
     padded: |size, _| whole_sectors(size),
     create: Some(writer::create),

@@ -32,6 +32,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &["vhd", "vpc"],
     probe: footers::probe,
     inspect: inspect::inspect,
+    entries: None,
     open: Some(reader::open),
     padded: options::padded,
     create: Some(writer::create),

@@ -37,6 +37,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &["vhdx", "avhdx"],
     probe: inspect::probe,
     inspect: inspect::inspect,
+    entries: None,
     open: Some(reader::open),
     padded: options::padded,
     create: Some(writer::create),

@@ -37,6 +37,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &["vmdk"],
     probe: inspect::probe,
     inspect: inspect::inspect,
+    entries: None,
     open: Some(reader::open),
     padded: |size, _| whole_sectors(size),
     create: Some(writer::create),

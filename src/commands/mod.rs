@@ -66,8 +66,8 @@ fn after_help() -> String {
     for format in FORMATS {
         let can = |does: bool, what: &'static str| does.then_some(what);
         let deeds = [
-            can(format.open.is_some(), "read"),
-            can(format.open.is_none(), "inspect"),
+            can(format.open.is_some() || format.entries.is_some(), "read"),
+            can(format.open.is_none() && format.entries.is_none(), "inspect"),
             can(format.create.is_some(), "write"),
             can(format.check.is_some(), "check"),
             can(format.repair.is_some(), "repair"),

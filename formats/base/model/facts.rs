@@ -1,5 +1,6 @@
 //! What an inspection learns.
 
+use super::entry::Vouch;
 use super::reference::Reference;
 
 /// What an image says of itself, without a look at its content or at another file.
@@ -17,6 +18,8 @@ pub struct Facts {
     pub references: Vec<Reference>,
     /// What images on top of it know it by, where they do.
     pub identity: Option<String>,
+    /// What it promises of the files in it.
+    pub vouches: Vec<Vouch>,
     /// What a cautious host refuses.
     pub hazards: Vec<Hazard>,
     /// States of the disk that it keeps.
@@ -39,6 +42,7 @@ impl Facts {
             unit: None,
             references: Vec::new(),
             identity: None,
+            vouches: Vec::new(),
             hazards: Vec::new(),
             snapshots: Vec::new(),
             encrypted: false,

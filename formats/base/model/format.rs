@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::create::{Create, OptionHelp, Options};
+use super::entry::Entry;
 use super::facts::Facts;
 use super::finding::{Finding, Repair, Tally};
 use super::image::Image;
@@ -34,6 +35,8 @@ impl Links {
 /// Goes over a disk to be written: units in order of the disk, with whether they hold data.
 pub type Usage<'a> = dyn FnMut(&mut dyn FnMut(u64, u64)) -> Result<()> + 'a;
 
+/// Goes over the files inside a container, folders before what is in them.
+pub type EntriesFn = fn(&dyn Window, &Limits, &mut dyn FnMut(Entry) -> Result<()>) -> Result<()>;
 /// Opens the disk of an image.
 pub type OpenFn = fn(Links, &Limits) -> Result<Box<dyn Image>>;
 /// Makes a [`Writer`] for a new image.
@@ -64,7 +67,9 @@ pub struct Format {
     pub probe: fn(&dyn Window) -> Result<bool>,
     /// What its headers say.
     pub inspect: fn(&dyn Window, &Limits) -> Result<Facts>,
-    /// Its disk.
+    /// The files inside, if it is a container of files.
+    pub entries: Option<EntriesFn>,
+    /// Its disk; `None` for containers of whole images too, which `inspect` finds.
     pub open: Option<OpenFn>,
     /// The size of the disk that a new image gets: as asked, or as little more as the format forces
     /// with these settings.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::extent::{Extent, Packed, Place, push};
 use crate::base::codec::Decoder;
+use crate::base::digest::{Digest, Hasher};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::storage::{Buffer, Source, Span, Window};
 
@@ -19,6 +20,47 @@ pub trait Image: Send + Sync {
 
     /// The files that [`Place`] speaks of.
     fn files(&self) -> &[Arc<dyn Source>];
+
+    /// What was promised of the bytes that the disk is read from: whoever reads all of it finds
+    /// out whether that is so.
+    fn promises(&self) -> &[Promise] {
+        &[]
+    }
+}
+
+/// Bytes, and what they are said to digest to.
+#[derive(Clone)]
+pub struct Promise {
+    /// The bytes, with a name that people know them by.
+    pub source: Arc<dyn Source>,
+    /// What they should digest to.
+    pub digest: Digest,
+}
+
+impl Promise {
+    /// Reads all bytes. `Malformed` if they digest to something else. `ask` is called every now
+    /// and then; what it fails with ends it.
+    pub fn keep(&self, ask: &dyn Fn() -> Result<()>) -> Result<()> {
+        let mut hasher = Hasher::new(self.digest.algorithm);
+        let mut buffer = vec![0; 1 << 20];
+        let mut at = 0;
+        while at < self.source.len() {
+            ask()?;
+            let left = usize::try_from(self.source.len() - at).unwrap_or(usize::MAX);
+            let part = left.min(buffer.len());
+            Window::read(&*self.source, at, &mut buffer[..part])?;
+            hasher.update(&buffer[..part]);
+            at += part as u64;
+        }
+        let is = hasher.finish();
+        if is == self.digest {
+            return Ok(());
+        }
+        let (name, how) = (self.source.name(), is.algorithm.name());
+        let (name, is, said) = (name.escape_debug(), is.hex(), self.digest.hex());
+        let what = format!("the {how} digest of '{name}' is {is}, and {said} was promised");
+        Err(Error::malformed(0, what))
+    }
 }
 
 impl dyn Image + '_ {
@@ -312,6 +354,10 @@ impl Image for Stack {
     fn files(&self) -> &[Arc<dyn Source>] {
         &self.files
     }
+
+    fn promises(&self) -> &[Promise] {
+        self.layers[0].promises()
+    }
 }
 
 /// Disks behind each other, as one.
@@ -319,15 +365,18 @@ pub struct Joined {
     parts: Vec<(u64, Box<dyn Image>)>,
     first_file: Vec<usize>,
     files: Vec<Arc<dyn Source>>,
+    promises: Vec<Promise>,
     size: u64,
 }
 
 impl Joined {
     /// These disks, in this order. `Limit` if they take more than 2^64 bytes.
     pub fn new(disks: Vec<Box<dyn Image>>) -> Result<Joined> {
-        let mut this =
-            Joined { parts: Vec::new(), first_file: Vec::new(), files: Vec::new(), size: 0 };
+        let (files, promises) = (Vec::new(), Vec::new());
+        let (parts, first_file) = (Vec::new(), Vec::new());
+        let mut this = Joined { parts, first_file, files, promises, size: 0 };
         for disk in disks {
+            this.promises.extend(disk.promises().iter().cloned());
             this.first_file.push(this.files.len());
             this.files.extend(disk.files().iter().cloned());
             let end = this.size.checked_add(disk.disk_size());
@@ -364,5 +413,9 @@ impl Image for Joined {
 
     fn files(&self) -> &[Arc<dyn Source>] {
         &self.files
+    }
+
+    fn promises(&self) -> &[Promise] {
+        &self.promises
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod claims;
 pub(crate) mod create;
+pub(crate) mod entry;
 pub(crate) mod extent;
 pub(crate) mod facts;
 pub(crate) mod finding;

@@ -1,5 +1,7 @@
 //! A name that an image utters.
 
+use super::entry::Held;
+
 /// What the thing named is to the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -9,6 +11,10 @@ pub enum Role {
     DataFile,
     /// A file that has a stretch of the disk.
     Extent,
+    /// An image that the container holds: a disk of its own.
+    Disk,
+    /// An archive of files that lies over the ones in front of it.
+    Layer,
 }
 
 impl Role {
@@ -18,6 +24,8 @@ impl Role {
             Role::Backing => "backing file",
             Role::DataFile => "data file",
             Role::Extent => "extent",
+            Role::Disk => "disk",
+            Role::Layer => "layer",
         }
     }
 }
@@ -36,11 +44,13 @@ pub struct Reference {
     /// What the thing must say that it is, as its [`identity`](crate::Facts::identity): one of
     /// these. Empty if the image does not care.
     pub expects: Vec<String>,
+    /// Where a disk or layer lies and what is known of it.
+    pub held: Option<Held>,
 }
 
 impl Reference {
     /// A name without a format, of a thing of any identity.
     pub fn new(role: Role, name: impl Into<String>) -> Reference {
-        Reference { role, name: name.into(), format: None, expects: Vec::new() }
+        Reference { role, name: name.into(), format: None, expects: Vec::new(), held: None }
     }
 }
