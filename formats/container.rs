@@ -108,7 +108,7 @@ fn blank(size: Option<u64>) -> Result<Box<dyn Image>> {
 }
 
 /// The disk with zeros behind it, up to the size that the container says.
-fn grown(image: Box<dyn Image>, size: Option<u64>) -> Result<Box<dyn Image>> {
+pub(crate) fn grown(image: Box<dyn Image>, size: Option<u64>) -> Result<Box<dyn Image>> {
     let is = image.disk_size();
     match size {
         None => Ok(image),

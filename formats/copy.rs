@@ -10,7 +10,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::model::extent::{Extent, Packed, Place};
 use crate::base::model::image::{Image, Reader};
 use crate::base::model::writer::{Piece, Slot, Writer};
-use crate::base::storage::{BLOCK, Buffer, Put, is_zero};
+use crate::base::storage::{BLOCK, Buffer, Put, Span, is_zero};
 use crate::plan::{PORTION, Plan, Portion};
 use crate::pool::{Crew, Unwatched, Watch, default_threads};
 
@@ -26,6 +26,8 @@ pub struct CopyOptions<'a> {
     pub rate: Option<u64>,
     /// Bytes that there are to copy, as a survey found them: what the watch is told.
     pub total: u64,
+    /// What of the image is written.
+    pub stage: Stage,
     /// Who is told.
     pub watch: &'a dyn Watch,
 }
@@ -38,9 +40,21 @@ impl Default for CopyOptions<'_> {
             base: None,
             rate: None,
             total: 0,
+            stage: Stage::All,
             watch: &Unwatched,
         }
     }
+}
+
+/// What of an image is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Everything; zeros within data are left out where the file has zeros already.
+    All,
+    /// Its tables only. Where data will be, the target is told.
+    Tables,
+    /// Everything, and every byte of the data.
+    Whole,
 }
 
 /// What was copied.
@@ -78,6 +92,8 @@ struct Job<'a> {
     /// Whether the target shares blocks with this file.
     shares: Vec<bool>,
     unit: u64,
+    /// Runs of zeros from so many bytes on are left out; 0 if none is.
+    sparse: u64,
     read: AtomicU64,
     written: AtomicU64,
     /// The work has failed or been stopped.
@@ -135,13 +151,16 @@ impl<'a> Job<'a> {
         let shares: Vec<bool> = image
             .files()
             .iter()
-            .map(|file| plain && writer.target().shares_with(&**file))
+            .map(|file| {
+                plain && options.stage == Stage::All && writer.target().shares_with(&**file)
+            })
             .collect();
-        let skips_zeros = options.sparse > 0 && options.base.is_none();
+        let sparse = if writer.wants_zeros() { 0 } else { options.sparse };
+        let skips_zeros = sparse > 0 && options.base.is_none();
         let plan = Mutex::new(Plan::new(image, unit, skips_zeros, shares.clone()));
         let (read, written) = (AtomicU64::new(0), AtomicU64::new(0));
         let (left, begun) = (AtomicBool::new(false), Instant::now());
-        Job { image, writer, options, plan, shares, unit, read, written, left, begun }
+        Job { image, writer, options, plan, shares, unit, sparse, read, written, left, begun }
     }
 
     /// Reads what was promised, beside the work: the bytes are in memory then anyway.
@@ -185,7 +204,7 @@ impl<'a> Job<'a> {
                 && self.shares[file]
             {
                 self.share(crew, &mut bench, file, offset)?;
-            } else if zero && self.options.sparse > 0 && self.options.base.is_none() {
+            } else if zero && self.sparse > 0 && self.options.base.is_none() {
                 let Portion { number, start, len, .. } = bench.portion;
                 crew.in_turn(number, || self.reserve_zeros(start, len))?;
             } else {
@@ -333,7 +352,7 @@ impl<'a> Job<'a> {
                 *unit = Unit::Backing;
                 continue;
             }
-            if self.options.sparse > 0 && is_zero(bytes) {
+            if self.sparse > 0 && is_zero(bytes) {
                 *unit = Unit::Zero;
                 continue;
             }
@@ -420,12 +439,18 @@ impl<'a> Job<'a> {
     /// Writes bytes, but for the runs of zeros in them where the file has zeros already.
     fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let target = self.writer.target();
-        if self.options.sparse == 0 || !target.is_fresh() || !self.writer.leaves_holes() {
+        let stage = self.options.stage;
+        if stage == Stage::Tables {
+            target.foresee(Span::new(offset, bytes.len() as u64)?);
+            return Ok(());
+        }
+        let whole = self.sparse == 0 || stage == Stage::Whole;
+        if whole || !target.is_fresh() || !self.writer.leaves_holes() {
             target.put(offset, bytes)?;
             self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             return Ok(());
         }
-        let hole = usize::try_from(self.options.sparse).unwrap_or(usize::MAX);
+        let hole = usize::try_from(self.sparse).unwrap_or(usize::MAX);
         for range in data_runs(bytes, hole) {
             let at = offset + range.start as u64;
             target.put(at, &bytes[range.clone()])?;
@@ -531,7 +556,7 @@ fn push(writes: &mut Vec<Write>, next: Write) {
 }
 
 /// The stretches between runs of zeros that are at least `hole` bytes long, in blocks.
-fn data_runs(bytes: &[u8], hole: usize) -> Vec<std::ops::Range<usize>> {
+pub(crate) fn data_runs(bytes: &[u8], hole: usize) -> Vec<std::ops::Range<usize>> {
     let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
     for (index, block) in bytes.chunks(BLOCK).enumerate() {
         if is_zero(block) {

@@ -49,12 +49,16 @@ mod base;
 mod compare;
 mod container;
 mod copy;
+mod forward;
 mod ingest;
+mod intake;
 mod open;
 mod plan;
 mod pool;
+mod pour;
 mod probe;
 mod registry;
+mod rehearse;
 
 pub use base::codec::{Codec, Decoder, Encoder, Packing};
 pub use base::digest::{Algorithm, Digest, Hasher};
@@ -66,8 +70,8 @@ pub use base::model::extent::{Extent, Packed, Place};
 pub use base::model::facts::{Detail, Facts, Hazard, HazardKind, Snapshot, Value};
 pub use base::model::finding::{Finding, Repair, Severity, Tally};
 pub use base::model::format::{
-    CheckFn, CreateFn, EntriesFn, Format, LikenessFn, Links, MeasureFn, OpenFn, RepairFn, ResizeFn,
-    Usage,
+    CheckFn, CreateFn, EntriesFn, Format, ForwardFn, LikenessFn, Links, MeasureFn, OpenFn,
+    RepairFn, ResizeFn, Usage,
 };
 pub use base::model::image::{Image, Joined, Promise, Reader, Stack, Walk};
 pub use base::model::reference::{Reference, Role};
@@ -76,14 +80,19 @@ pub use base::storage::{
     Access, Allocated, Buffer, Caching, Faulty, ImageFile, Memory, Output, Slice, Source, Span,
     Storage, Stream, Target, Window,
 };
+pub use base::wrapper::{Packer, Wrapper};
 pub use compare::{CompareOptions, Comparison, compare};
 pub use container::{disks, inside};
-pub use copy::{Copied, CopyOptions, copy};
+pub use copy::{Copied, CopyOptions, Stage, copy};
+pub use forward::{Passing, Way, way};
 pub use ingest::{Ingest, Verdict};
+pub use intake::{Forward, Input, spool, unwrap, unwrapped};
 pub use open::{
     Beneath, Given, Layer, OpenOptions, Refuse, Resolved, Resolver, chain, links, open,
 };
 pub use plan::Survey;
 pub use pool::{Unwatched, Watch, default_threads};
+pub use pour::{PourOptions, pour};
 pub use probe::{foreign, matches, probe};
 pub use registry::{FORMATS, format};
+pub use rehearse::{Performance, Rehearsal};

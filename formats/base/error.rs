@@ -118,8 +118,13 @@ impl Error {
         Error::new(Kind::Invalid, what)
     }
 
-    /// Storage failed while we did `what`.
+    /// Storage failed while we did `what`. A failure of ours that came by way of the system's
+    /// errors stays what it is.
     pub fn io(what: impl Into<Cow<'static, str>>, source: io::Error) -> Self {
+        let source = match source.downcast::<Error>() {
+            Ok(ours) => return ours,
+            Err(source) => source,
+        };
         let mut error = Error::new(Kind::Io, what);
         error.0.source = Some(Box::new(source));
         error

@@ -16,6 +16,8 @@ pub struct Limits {
     pub max_entries: u64,
     /// Files that the disk of one image lies in.
     pub max_files: usize,
+    /// Compression around an image, one in another.
+    pub max_wrappers: usize,
     /// Images on top of each other, the first one included.
     pub max_chain: usize,
     /// Bytes that a conversion may hand on, holes not counted. `u64::MAX` for no bound.
@@ -33,6 +35,7 @@ impl Default for Limits {
             max_table: 64 << 20,
             max_entries: 65_536,
             max_files: 512,
+            max_wrappers: 2,
             max_chain: 16,
             max_output: u64::MAX,
             max_ratio: 1_000,

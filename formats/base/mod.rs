@@ -9,3 +9,4 @@ pub(crate) mod model;
 pub(crate) mod storage;
 #[allow(dead_code, reason = "who reads and writes archives follows")]
 pub(crate) mod tar;
+pub(crate) mod wrapper;

@@ -25,6 +25,7 @@ pub(crate) static FORMAT: Format = Format {
     inspect: inspect::inspect,
     entries: None,
     open: None,
+    forward: None,
     padded: |size, _| whole_sectors(size),
     create: None,
     appends: None,

@@ -36,6 +36,7 @@ pub(crate) static FORMAT: Format = Format {
     inspect: inspect::inspect,
     entries: None,
     open: Some(reader::open),
+    forward: None,
     padded: |size, _| whole_sectors(size),
     create: Some(writer::create),
     appends: None,

@@ -13,7 +13,7 @@ mod reader;
 mod resize;
 mod writer;
 
-use crate::base::model::create::OptionHelp;
+use crate::base::model::create::{OptionHelp, Options};
 use crate::base::model::format::Format;
 
 pub(crate) static FORMAT: Format = Format {
@@ -25,9 +25,10 @@ pub(crate) static FORMAT: Format = Format {
     inspect: inspect::inspect,
     entries: None,
     open: Some(reader::open),
+    forward: None,
     padded: |size, _| Ok(size),
     create: Some(writer::create),
-    appends: None,
+    appends: Some(|options| options == &Options::default()),
     likeness: None,
     measure: Some(writer::measure),
     check: None,

@@ -74,6 +74,11 @@ impl Writer for Raw {
         self.fill != Fill::Write
     }
 
+    /// Into a pipe every byte goes.
+    fn wants_zeros(&self) -> bool {
+        self.target.appends_only()
+    }
+
     fn target(&self) -> &Arc<dyn Target> {
         &self.target
     }

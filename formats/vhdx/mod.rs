@@ -39,6 +39,7 @@ pub(crate) static FORMAT: Format = Format {
     inspect: inspect::inspect,
     entries: None,
     open: Some(reader::open),
+    forward: None,
     padded: options::padded,
     create: Some(writer::create),
     appends: None,

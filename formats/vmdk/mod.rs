@@ -14,6 +14,7 @@
 mod check;
 mod descriptor;
 mod flat;
+mod forward;
 mod inspect;
 mod layout;
 mod likeness;
@@ -39,6 +40,7 @@ pub(crate) static FORMAT: Format = Format {
     inspect: inspect::inspect,
     entries: None,
     open: Some(reader::open),
+    forward: Some(forward::open),
     padded: |size, _| whole_sectors(size),
     create: Some(writer::create),
     appends: Some(options::appends),

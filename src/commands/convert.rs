@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use formats::{
-    Caching, CopyOptions, Create, Error, Format, Image, Joined, Options, Result, Survey, Target,
-    Writer,
+    Caching, CopyOptions, Create, Error, Format, Image, Joined, Options, Result, Stage, Survey,
+    Target, Writer,
 };
 use serde_json::json;
 
@@ -188,6 +188,7 @@ impl Job<'_> {
                 sparse: self.args.sparse.next_multiple_of(4096),
                 base: base.as_ref().map(|base| &*base.disk),
                 rate: self.args.rate,
+                stage: Stage::All,
                 total: self.survey.data,
                 watch: &progress,
             };

@@ -39,6 +39,8 @@ pub type Usage<'a> = dyn FnMut(&mut dyn FnMut(u64, u64)) -> Result<()> + 'a;
 pub type EntriesFn = fn(&dyn Window, &Limits, &mut dyn FnMut(Entry) -> Result<()>) -> Result<()>;
 /// Opens the disk of an image.
 pub type OpenFn = fn(Links, &Limits) -> Result<Box<dyn Image>>;
+/// Opens the disk of an image that goes by.
+pub type ForwardFn = fn(Arc<dyn Source>, &Limits) -> Result<Option<Box<dyn Image>>>;
 /// Makes a [`Writer`] for a new image.
 pub type CreateFn = fn(Arc<dyn Target>, &Create) -> Result<Box<dyn Writer>>;
 /// Tells how an image like this one is made.
@@ -71,6 +73,9 @@ pub struct Format {
     pub entries: Option<EntriesFn>,
     /// Its disk; `None` for containers of whole images too, which `inspect` finds.
     pub open: Option<OpenFn>,
+    /// Its disk, from a source that is read from its front to its end only: extents are asked for
+    /// in the order of the disk, each once. `None` from it: not this image.
+    pub forward: Option<ForwardFn>,
     /// The size of the disk that a new image gets: as asked, or as little more as the format forces
     /// with these settings.
     pub padded: fn(u64, &Options) -> Result<u64>,

@@ -70,6 +70,11 @@ pub trait Writer: Send + Sync {
         true
     }
 
+    /// Whether zeros have to be handed over like data: they are bytes that nobody can leave out.
+    fn wants_zeros(&self) -> bool {
+        false
+    }
+
     /// Whether it wants to be told of the content, to make identifiers of it.
     fn is_identified(&self) -> bool {
         false

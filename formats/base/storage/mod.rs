@@ -1,5 +1,6 @@
 //! Bytes by position: no cursor, so any number of threads may share one.
 
+mod ahead;
 mod buffer;
 mod faulty;
 mod file;
@@ -19,6 +20,7 @@ use std::io;
 
 use crate::base::error::{Error, Result};
 
+pub(crate) use ahead::Ahead;
 pub use buffer::Buffer;
 pub(crate) use buffer::{BLOCK, is_zero};
 pub use faulty::Faulty;
@@ -48,6 +50,16 @@ pub struct Allocated {
 pub trait Source: Window + Send + Sync {
     /// The length, fixed when it was opened.
     fn len(&self) -> u64;
+
+    /// The length, unless it is not known yet: of a file that is still going by.
+    fn known_len(&self) -> Option<u64> {
+        Some(self.len())
+    }
+
+    /// Whether each read goes a long way: over a network.
+    fn is_far(&self) -> bool {
+        false
+    }
 
     /// Reads from `offset` on; short only at the end.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
@@ -112,6 +124,11 @@ pub trait Target: Send + Sync {
     /// Whether bytes go in from front to end only, each once: a pipe.
     fn appends_only(&self) -> bool {
         false
+    }
+
+    /// Told, while an image is written without its data, where they will be.
+    fn foresee(&self, span: Span) {
+        let _ = span;
     }
 
     /// Whether [`share`](Target::share) from this source takes no time and no room.

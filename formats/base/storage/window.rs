@@ -39,7 +39,7 @@ impl<S: Source + ?Sized> Window for S {
     }
 
     fn total(&self) -> Option<u64> {
-        Some(Source::len(self))
+        self.known_len()
     }
 }
 

@@ -1,0 +1,253 @@
+//! From what was named to bytes that can be looked at: through compression, from a file or from a
+//! stream that goes by once.
+//!
+//! ```text
+//!   file, URL ─▶ Whole ─┐              ┌─▶ Whole: any byte at any time
+//!                       ├─▶ unwrap ─▶ ─┤
+//!   pipe ─▶ Forward ────┘              └─▶ Forward ─▶ spool ─▶ Whole
+//! ```
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
+
+use crate::base::error::{Error, Result};
+use crate::base::limits::Limits;
+use crate::base::model::format::Format;
+use crate::base::storage::{
+    Access, BLOCK, Caching, ImageFile, Source, Target as _, Window, is_zero,
+};
+use crate::base::wrapper::{Budget, Counted, Members, Sequence, Unpacked, Wrapper, failed};
+use crate::pool::{Watch, default_threads};
+use crate::probe;
+
+/// As much of a file as is looked at to see what is wrapped around it.
+const FRONT: usize = 64 << 10;
+/// Bytes that are spooled at a time.
+const PORTION: usize = 1 << 20;
+
+/// Bytes, as they can be had.
+pub enum Input {
+    /// Any of them at any time.
+    Whole(Arc<dyn Source>),
+    /// From the first to the last, once.
+    Forward(Forward),
+}
+
+/// Bytes that go by once.
+pub struct Forward {
+    /// What people know them by.
+    pub name: String,
+    /// How many there will be, where that is known.
+    pub len: Option<u64>,
+    /// The bytes.
+    pub bytes: Box<dyn Read + Send>,
+}
+
+impl Input {
+    /// What it is called.
+    pub fn name(&self) -> String {
+        match self {
+            Input::Whole(source) => source.name(),
+            Input::Forward(forward) => forward.name.clone(),
+        }
+    }
+
+    /// The first bytes, fewer at the end of a short file; they can be read again.
+    fn front(&mut self) -> Result<Vec<u8>> {
+        let mut front = Vec::new();
+        match self {
+            Input::Whole(source) => {
+                let len = usize::try_from(source.len()).unwrap_or(FRONT).min(FRONT);
+                front.resize(len, 0);
+                Window::read(&**source, 0, &mut front)?;
+            }
+            Input::Forward(forward) => {
+                let fail = |error| Error::io("cannot read", error);
+                let mut part = (&mut forward.bytes).take(FRONT as u64);
+                part.read_to_end(&mut front).map_err(fail)?;
+                let rest = std::mem::replace(&mut forward.bytes, Box::new(io::empty()));
+                forward.bytes = Box::new(io::Cursor::new(front.clone()).chain(rest));
+            }
+        }
+        Ok(front)
+    }
+}
+
+/// Takes off the compression around a file, as often as the limits allow. Returns what was taken
+/// off, the outermost first. Compressed initramfs images are left as they are: for them it is part
+/// of the format.
+///
+/// Where the compression says where its blocks lie, what is inside can be read at any place;
+/// otherwise it goes by once. `Refused` if the file is an image of one of these formats as well.
+pub fn unwrap(
+    mut input: Input,
+    formats: &[&'static Format],
+    limits: &Limits,
+) -> Result<(Input, Vec<Wrapper>)> {
+    let mut off = Vec::new();
+    loop {
+        let front = input.front()?;
+        let Some(wrapper) = Wrapper::of(&front).filter(|w| !holds_cpio(*w, &front)) else {
+            return Ok((input, off));
+        };
+        let name = input.name();
+        if off.len() == limits.max_wrappers {
+            let most = limits.max_wrappers;
+            let what = format!("it is compressed more than {most} times over");
+            return Err(Error::limit(what).path(name));
+        }
+        off.push(wrapper);
+        input = take_off(input, wrapper, formats, limits).map_err(|error| error.path(name))?;
+    }
+}
+
+fn take_off(
+    input: Input,
+    wrapper: Wrapper,
+    formats: &[&'static Format],
+    limits: &Limits,
+) -> Result<Input> {
+    let forward = match input {
+        Input::Whole(source) => {
+            not_an_image_too(&*source, wrapper, formats)?;
+            let near = !source.is_far();
+            let threads = default_threads();
+            if let Some(unpacked) = Unpacked::new(wrapper, &source, near, threads, limits)? {
+                return Ok(Input::Whole(Arc::new(unpacked)));
+            }
+            let (name, len) = (source.name(), Some(source.len()));
+            Forward { name, len, bytes: Box::new(Sequence::new(source)) }
+        }
+        Input::Forward(forward) => forward,
+    };
+    let members = Failing { wrapper, members: Members::new(wrapper, forward.bytes) };
+    let counted = Counted::new(members, Budget::new(forward.len, limits));
+    Ok(Input::Forward(Forward { name: forward.name, len: None, bytes: Box::new(counted) }))
+}
+
+/// What members fail with, in our words.
+struct Failing {
+    wrapper: Wrapper,
+    members: Members,
+}
+
+impl Read for Failing {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self.members.read(out) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            other => other.map_err(|error| io::Error::other(failed(self.wrapper, error))),
+        }
+    }
+}
+
+/// A file with the mark of an image, in front or at the end, is not opened as a packed one.
+fn not_an_image_too(
+    source: &dyn Source,
+    wrapper: Wrapper,
+    formats: &[&'static Format],
+) -> Result<()> {
+    let found = probe::matches(formats, source)?;
+    match found.iter().find(|format| !probe::is_any(format)) {
+        None => Ok(()),
+        Some(format) => {
+            let (wrapper, format) = (wrapper.name(), format.name);
+            let what = format!("it is {wrapper} and {format} at once; say which with -f");
+            Err(Error::refused(what))
+        }
+    }
+}
+
+/// Whether the first bytes inside are those of a cpio archive.
+fn holds_cpio(wrapper: Wrapper, front: &[u8]) -> bool {
+    let mut members = Members::new(wrapper, Box::new(io::Cursor::new(front.to_vec())));
+    let mut inside = [0; 6];
+    let read = members.read_exact(&mut inside);
+    read.is_ok() && (matches!(&inside, b"070701" | b"070702") || inside[..2] == [0xc7, 0x71])
+}
+
+/// Puts bytes that go by into a file without a name, so that each can be read at any time. `watch`
+/// is told how far it is.
+pub fn spool(forward: Forward, limits: &Limits, watch: &dyn Watch) -> Result<Arc<dyn Source>> {
+    let name = forward.name;
+    spooled(&name, forward.bytes, forward.len, limits, watch).map_err(|error| error.path(name))
+}
+
+fn spooled(
+    name: &str,
+    mut bytes: Box<dyn Read + Send>,
+    len: Option<u64>,
+    limits: &Limits,
+    watch: &dyn Watch,
+) -> Result<Arc<dyn Source>> {
+    let fail = |error| Error::io("cannot spool it", error);
+    let file = unnamed().map_err(fail)?;
+    let file = ImageFile::from_file(file, name.as_ref(), Access::Write, Caching::Unsafe)?;
+    let mut portion = vec![0; PORTION];
+    let mut at = 0_u64;
+    loop {
+        let got = fill(&mut bytes, &mut portion).map_err(|e| Error::io("cannot read", e))?;
+        for (index, block) in portion[..got].chunks(16 * BLOCK).enumerate() {
+            if !is_zero(block) {
+                let offset = at + (index * 16 * BLOCK) as u64;
+                file.write_at(offset, block).map_err(fail)?;
+            }
+        }
+        at += got as u64;
+        if at > limits.max_disk_size {
+            let most = limits.max_disk_size;
+            return Err(Error::limit(format!("it has more than {most} bytes")));
+        }
+        if watch.progress(at, len.unwrap_or(0)).is_break() {
+            return Err(Error::cancelled());
+        }
+        if got < portion.len() {
+            break;
+        }
+    }
+    file.set_len(at).map_err(fail)?;
+    Ok(Arc::new(file))
+}
+
+/// Reads until the buffer is full or there is no more.
+pub(crate) fn fill(bytes: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match bytes.read(&mut buffer[done..]) {
+            Ok(0) => break,
+            Ok(len) => done += len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// A file that has no name: in the folder for temporary files that TMPDIR says, else in /var/tmp,
+/// which has room for a disk where /tmp may be memory.
+fn unnamed() -> io::Result<std::fs::File> {
+    let folder = std::env::var_os("TMPDIR").map_or_else(|| "/var/tmp".into(), PathBuf::from);
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::open(&folder, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => Ok(file.into()),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => {
+            Ok(memfd_create("diskwright-spool", MemfdFlags::CLOEXEC)?.into())
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Compression is taken off, and what is inside made such that it can be read at any place: for
+/// images that lie in another one.
+pub fn unwrapped(
+    source: Arc<dyn Source>,
+    formats: &[&'static Format],
+    limits: &Limits,
+) -> Result<Arc<dyn Source>> {
+    match unwrap(Input::Whole(source), formats, limits)?.0 {
+        Input::Whole(source) => Ok(source),
+        Input::Forward(forward) => spool(forward, limits, &crate::pool::Unwatched),
+    }
+}
