@@ -6,6 +6,8 @@ mod exit;
 mod outputs;
 mod policy;
 mod progress;
+#[expect(dead_code, reason = "no command takes URLs yet")]
+mod remote;
 mod report;
 
 use std::process::ExitCode;

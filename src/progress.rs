@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use formats::Watch;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -19,6 +20,20 @@ pub(crate) fn catch_signals() {
     };
     // Without a handler a signal ends the process, as it always does.
     let _ = ctrlc::set_handler(stop);
+}
+
+/// Waits. `Err` as soon as a signal says stop.
+pub(crate) fn sleep(time: Duration) -> std::io::Result<()> {
+    let mut left = time;
+    while !left.is_zero() {
+        if STOPPED.load(Ordering::SeqCst) {
+            return Err(std::io::Error::other("stopped before the end"));
+        }
+        let step = left.min(Duration::from_millis(100));
+        std::thread::sleep(step);
+        left -= step;
+    }
+    Ok(())
 }
 
 /// Tells how far the work is, where somebody wants to know, and when to stop.

@@ -88,8 +88,7 @@ fn packed(wrapper: Wrapper, threads: usize, bytes: &[u8]) -> Vec<u8> {
         packer.write_all(chunk).unwrap();
     }
     packer.finish().unwrap();
-    let all = kept.0.lock().unwrap().clone();
-    all
+    kept.0.lock().unwrap().clone()
 }
 
 /// The program, how it packs, and whether the blocks of what it makes can be found.
