@@ -1,5 +1,6 @@
 //! Read, encode, place, write.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -11,6 +12,7 @@ use crate::base::model::extent::{Extent, Packed, Place};
 use crate::base::model::image::{Image, Reader};
 use crate::base::model::writer::{Piece, Slot, Writer};
 use crate::base::storage::{BLOCK, Buffer, Put, Span, is_zero};
+use crate::digesting::Mark;
 use crate::plan::{PORTION, Plan, Portion};
 use crate::pool::{Crew, Unwatched, Watch, default_threads};
 
@@ -28,6 +30,8 @@ pub struct CopyOptions<'a> {
     pub total: u64,
     /// What of the image is written.
     pub stage: Stage,
+    /// Told how much of the disk, from its front, has been dealt with.
+    pub mark: Option<&'a Mark>,
     /// Who is told.
     pub watch: &'a dyn Watch,
 }
@@ -41,6 +45,7 @@ impl Default for CopyOptions<'_> {
             rate: None,
             total: 0,
             stage: Stage::All,
+            mark: None,
             watch: &Unwatched,
         }
     }
@@ -98,7 +103,17 @@ struct Job<'a> {
     written: AtomicU64,
     /// The work has failed or been stopped.
     left: AtomicBool,
+    settled: Mutex<Settled>,
     begun: Instant,
+}
+
+/// Portions that are done with.
+#[derive(Default)]
+struct Settled {
+    /// The first that is not.
+    next: u64,
+    /// Those behind it that are, and where they end.
+    ahead: BTreeMap<u64, u64>,
 }
 
 /// What a worker keeps from portion to portion.
@@ -160,7 +175,21 @@ impl<'a> Job<'a> {
         let plan = Mutex::new(Plan::new(image, unit, skips_zeros, shares.clone()));
         let (read, written) = (AtomicU64::new(0), AtomicU64::new(0));
         let (left, begun) = (AtomicBool::new(false), Instant::now());
-        Job { image, writer, options, plan, shares, unit, sparse, read, written, left, begun }
+        let settled = Mutex::default();
+        Job {
+            image,
+            writer,
+            options,
+            plan,
+            shares,
+            unit,
+            sparse,
+            read,
+            written,
+            left,
+            settled,
+            begun,
+        }
     }
 
     /// Reads what was promised, beside the work: the bytes are in memory then anyway.
@@ -210,9 +239,26 @@ impl<'a> Job<'a> {
             } else {
                 self.copy_portion(crew, &mut bench)?;
             }
+            self.settle(&bench.portion);
             self.watch()?;
         }
         Ok(())
+    }
+
+    /// A portion is done with: if all in front of it are, the mark moves on.
+    fn settle(&self, portion: &Portion) {
+        let Some(mark) = self.options.mark else { return };
+        let end = portion.start + portion.len + portion.zeros;
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        settled.ahead.insert(portion.number, end);
+        while let Some((number, end)) = settled.ahead.pop_first() {
+            if number != settled.next {
+                settled.ahead.insert(number, end);
+                break;
+            }
+            settled.next += 1;
+            mark.reach(end);
+        }
     }
 
     fn take(&self, portion: &mut Portion) -> Result<bool> {

@@ -52,6 +52,12 @@ impl Passing {
         &*self.image
     }
 
+    /// All of the stream from its front again. `Invalid` once any of the disk has been read.
+    pub fn again(self) -> Result<Forward> {
+        let bytes = self.ahead.again()?;
+        Ok(Forward { name: self.ahead.name(), len: None, bytes })
+    }
+
     /// Reads what is left of the stream, now that the disk has been copied, and says whether all
     /// of it was as it should be: its end, the checksums of its compression, the digests that a
     /// manifest promises.

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use formats::{Access, Caching, Error, Format, Limits, Options, Result};
+use formats::{
+    Access, Algorithm, Caching, Digest, Error, Format, Limits, Options, Result, Wrapper,
+};
 use nom::bytes::complete::{tag, take_while1};
 use nom::character::complete::none_of;
 use nom::combinator::{all_consuming, opt, value};
@@ -87,6 +89,30 @@ impl Opening {
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let wanted = "a size is a number, with k, M, G, T, P or E behind it if need be";
     formats::parse_size(text).ok_or_else(|| wanted.into())
+}
+
+/// Compression around an output: its name, and a level behind a colon.
+pub(crate) fn packing(text: &str) -> Result<(Wrapper, Option<u32>), String> {
+    let (name, level) = text.split_once(':').map_or((text, None), |(name, l)| (name, Some(l)));
+    let wanted = || "zstd, gz or xz, with a level behind a colon if need be".to_string();
+    let wrapper = Wrapper::named(name).ok_or_else(wanted)?;
+    let level = level.map(|level| level.parse().map_err(|_| wanted())).transpose()?;
+    Ok((wrapper, level))
+}
+
+/// How bytes are digested.
+pub(crate) fn algorithm(text: &str) -> Result<Algorithm, String> {
+    Algorithm::named(text).ok_or_else(|| "md5, sha1, sha256 or sha512".into())
+}
+
+/// A digest: its algorithm and its hexadecimal digits, or these alone, whose number tells.
+pub(crate) fn digest(text: &str) -> Result<Digest, String> {
+    let wanted = "an algorithm, a colon, and as many hexadecimal digits as it gives";
+    let found = match text.split_once([':', '=']) {
+        Some((name, hex)) => Algorithm::named(name).and_then(|how| Digest::parse(how, hex.trim())),
+        None => Algorithm::ALL.into_iter().find_map(|how| Digest::parse(how, text.trim())),
+    };
+    found.ok_or_else(|| wanted.into())
 }
 
 /// A cache mode, in qemu's words.

@@ -3,10 +3,11 @@
 mod args;
 mod commands;
 mod exit;
+mod input;
+mod origin;
 mod outputs;
 mod policy;
 mod progress;
-#[expect(dead_code, reason = "no command takes URLs yet")]
 mod remote;
 mod report;
 

@@ -1,13 +1,21 @@
 //! What a command writes: an image's own file or a pipe, and the files beside it.
+//!
+//! ```text
+//!   image ─▶ its file                          any byte at any place
+//!   image ─▶ Stream ─▶ [pack] ─▶ digest ─▶ pipe, or its file
+//! ```
 
 use std::fs::File;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use formats::{Beside, Caching, Error, Format, Options, Output, Result, Source, Stream, Target};
+use formats::{
+    Algorithm, Beside, Caching, Digest, Error, Format, Hasher, ImageFile, Options, Output, Packer,
+    Result, Source, Stream, Target, Wrapper,
+};
 
 use crate::policy;
 
@@ -16,7 +24,32 @@ pub(crate) struct Outputs {
     target: Arc<dyn Target>,
     /// The image's own file, unless it goes into a pipe.
     own: Option<Output>,
+    /// What its bytes go through on their way, if they go from front to end.
+    flow: Option<Flow>,
     beside: Arc<Siblings>,
+}
+
+/// What becomes of an image on its way out.
+#[derive(Default)]
+pub(crate) struct How {
+    /// Compression around the whole of it, and how hard that tries.
+    pub(crate) packing: Option<(Wrapper, Option<u32>)>,
+    /// How many threads compress.
+    pub(crate) threads: usize,
+    /// Digests that are wanted of what is stored.
+    pub(crate) algorithms: Vec<Algorithm>,
+}
+
+/// The way of bytes that go from front to end.
+#[derive(Clone)]
+struct Flow {
+    sink: Arc<Mutex<Sink>>,
+    hashers: Arc<Mutex<Vec<Hasher>>>,
+}
+
+enum Sink {
+    Plain(Tee),
+    Packed(Packer),
 }
 
 /// The files beside an image.
@@ -30,36 +63,33 @@ struct Siblings {
 
 impl Outputs {
     /// A new image at `path`, or into the pipe that `path` is; `-` is the standard output.
-    /// `Invalid` if one of the inputs lies there, or if such an image does not go into a pipe.
+    /// `Invalid` if one of the inputs lies there.
     pub(crate) fn create(
         path: &Path,
         caching: Caching,
         inputs: &[Arc<dyn Source>],
-        format: &Format,
-        options: &Options,
+        how: &How,
     ) -> Result<Outputs> {
         policy::not_an_input(path, inputs)?;
-        if !is_pipe(path) {
-            return Ok(Outputs::of(Output::create(path, caching)?, path, caching, inputs));
-        }
-        if !format.appends.is_some_and(|appends| appends(options)) {
-            let name = format.name;
-            let what = format!("{name} with these settings is not written from front to end");
-            return Err(Error::invalid(format!("{what}, as a pipe wants it")).path(path));
-        }
-        let target = Arc::new(Stream::new(pipe(path)?));
+        let own = if is_pipe(path) { None } else { Some(Output::create(path, caching)?) };
         let beside = Arc::new(Siblings::of(path, caching, inputs));
-        Ok(Outputs { target, own: None, beside })
+        let out: Box<dyn Write + Send> = match own {
+            None => Box::new(pipe(path)?),
+            Some(own) if how.packing.is_none() => {
+                return Ok(Outputs { target: own.target(), own: Some(own), flow: None, beside });
+            }
+            Some(ref own) => Box::new(Appender { file: own.target(), at: 0 }),
+        };
+        let flow = Flow::new(out, how).map_err(|error| error.path(path))?;
+        let target = Arc::new(Stream::new(flow.clone()));
+        Ok(Outputs { target, own, flow: Some(flow), beside })
     }
 
     /// Over a file or device that is there and stays. `zero`: all of it reads as zeros.
     pub(crate) fn in_place(path: &Path, caching: Caching, zero: bool) -> Result<Outputs> {
-        Ok(Outputs::of(Output::in_place(path, caching, zero)?, path, caching, &[]))
-    }
-
-    fn of(own: Output, path: &Path, caching: Caching, inputs: &[Arc<dyn Source>]) -> Outputs {
-        let beside = Arc::new(Siblings::of(path, caching, inputs));
-        Outputs { target: own.target(), own: Some(own), beside }
+        let own = Output::in_place(path, caching, zero)?;
+        let beside = Arc::new(Siblings::of(path, caching, &[]));
+        Ok(Outputs { target: own.target(), own: Some(own), flow: None, beside })
     }
 
     /// Where the image goes.
@@ -67,9 +97,14 @@ impl Outputs {
         self.target.clone()
     }
 
-    /// Bytes that the image's own file has so far, where it is a file.
-    pub(crate) fn len(&self) -> Option<u64> {
-        self.own.as_ref().map(|own| Source::len(&*own.target()))
+    /// Whether the image has to be written from front to end.
+    pub(crate) fn streams(&self) -> bool {
+        self.flow.is_some()
+    }
+
+    /// The image's own file, if its bytes are those of the image.
+    pub(crate) fn file(&self) -> Option<Arc<ImageFile>> {
+        self.own.as_ref().filter(|_| self.flow.is_none()).map(Output::target)
     }
 
     /// Where files beside it go.
@@ -77,10 +112,103 @@ impl Outputs {
         self.beside.clone()
     }
 
+    /// Brings everything on its way out. Returns the digests of what was stored, if it went from
+    /// front to end.
+    pub(crate) fn finish(&self) -> Result<Vec<Digest>> {
+        let Some(flow) = &self.flow else { return Ok(Vec::new()) };
+        flow.finish()?;
+        if let Some(own) = &self.own {
+            let fail = |error| Error::io("cannot bring it to storage", error);
+            own.target().sync().map_err(fail)?;
+        }
+        let mut hashers = flow.hashers.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(hashers.drain(..).map(Hasher::finish).collect())
+    }
+
     /// Gives all files their names; the image itself is the last one.
     pub(crate) fn commit(self) -> Result<()> {
         let made = std::mem::take(&mut *self.beside.lock());
         made.into_iter().chain(self.own).try_for_each(Output::commit)
+    }
+}
+
+impl Flow {
+    fn new(out: Box<dyn Write + Send>, how: &How) -> Result<Flow> {
+        let hashers = how.algorithms.iter().copied().map(Hasher::new).collect();
+        let hashers = Arc::new(Mutex::new(hashers));
+        let tee = Tee { out, hashers: hashers.clone() };
+        let sink = match how.packing {
+            None => Sink::Plain(tee),
+            Some((wrapper, level)) => {
+                Sink::Packed(Packer::new(wrapper, level, how.threads.max(1), tee)?)
+            }
+        };
+        Ok(Flow { sink: Arc::new(Mutex::new(sink)), hashers })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sink> {
+        self.sink.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finish(&self) -> Result<()> {
+        match &mut *self.lock() {
+            Sink::Plain(tee) => tee.flush().map_err(|error| Error::io("cannot write", error)),
+            Sink::Packed(packer) => packer.finish(),
+        }
+    }
+}
+
+impl Write for Flow {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut *self.lock() {
+            Sink::Plain(tee) => tee.write(bytes),
+            Sink::Packed(packer) => packer.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut *self.lock() {
+            Sink::Plain(tee) => tee.flush(),
+            Sink::Packed(packer) => packer.flush(),
+        }
+    }
+}
+
+/// Bytes that are digested on their way out.
+struct Tee {
+    out: Box<dyn Write + Send>,
+    hashers: Arc<Mutex<Vec<Hasher>>>,
+}
+
+impl Write for Tee {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let len = self.out.write(bytes)?;
+        for hasher in &mut *self.hashers.lock().unwrap_or_else(PoisonError::into_inner) {
+            hasher.update(&bytes[..len]);
+        }
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// A file that grows at its end.
+struct Appender {
+    file: Arc<ImageFile>,
+    at: u64,
+}
+
+impl Write for Appender {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_at(self.at, bytes)?;
+        self.at += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -91,7 +219,7 @@ impl Siblings {
         Siblings { name, folder, caching, inputs, made: Mutex::new(Vec::new()) }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Output>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Output>> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -109,6 +237,11 @@ impl Beside for Siblings {
         self.lock().push(output);
         Ok(target)
     }
+}
+
+/// Whether a new image of this format is written from front to end.
+pub(crate) fn appends(format: &Format, options: &Options) -> bool {
+    format.appends.is_some_and(|appends| appends(options))
 }
 
 /// Whether `path` is the standard output, a pipe or something like it.

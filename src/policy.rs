@@ -4,21 +4,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use formats::{
-    Beneath, Caching, Error, FORMATS, Format, Given, Image, ImageFile, Limits, OpenOptions, Refuse,
-    Resolver, Result, Source,
+    Beneath, Caching, Error, FORMATS, Format, Forward, Given, Image, ImageFile, Input, Limits,
+    OpenOptions, Refuse, Resolver, Result, Source, Wrapper,
 };
 
 use crate::args::Opening;
+use crate::input;
+use crate::progress::Progress;
+use crate::remote;
+use crate::report::{escape, note};
 
-/// A file that was named on the command line, and its format.
+/// What was named on the command line, and its format.
 pub(crate) struct Named {
     /// Its bytes.
-    pub(crate) source: Arc<ImageFile>,
+    pub(crate) source: Arc<dyn Source>,
     /// Its format: stated, or found out.
     pub(crate) format: &'static Format,
 }
 
-/// Opens a file; finds its format unless one was stated.
+/// Opens what was named, through the compression around it; finds its format unless one was
+/// stated. What goes by only once is put into a temporary file first, and that is said.
 pub(crate) fn named(
     path: &Path,
     format: Option<&str>,
@@ -26,12 +31,58 @@ pub(crate) fn named(
     caching: Caching,
 ) -> Result<Named> {
     let format = format.map(formats::format).transpose()?;
-    let source = Arc::new(ImageFile::open(path, opening.access(), caching)?);
+    let found = input::find(path, format, opening, caching, &[])?;
+    let source = whole(found.input, &found.wrappers, opening)?;
+    known(path, source, format)
+}
+
+/// Opens a file as it is, without a look at what may be inside.
+pub(crate) fn file(
+    path: &Path,
+    format: Option<&str>,
+    opening: &Opening,
+    caching: Caching,
+) -> Result<Named> {
+    let format = format.map(formats::format).transpose()?;
+    known(path, Arc::new(ImageFile::open(path, opening.access(), caching)?), format)
+}
+
+/// These bytes, with their format.
+pub(crate) fn known(
+    path: &Path,
+    source: Arc<dyn Source>,
+    format: Option<&'static Format>,
+) -> Result<Named> {
     let format = match format {
         Some(format) => format,
-        None => formats::probe(FORMATS, &*source).map_err(|error| error.path(path))?,
+        None => formats::probe(FORMATS, &*source).map_err(|e| e.path(remote::shown(path)))?,
     };
     Ok(Named { source, format })
+}
+
+/// Bytes that can be read at any place.
+pub(crate) fn whole(
+    input: Input,
+    wrappers: &[Wrapper],
+    opening: &Opening,
+) -> Result<Arc<dyn Source>> {
+    match input {
+        Input::Whole(source) => Ok(source),
+        Input::Forward(forward) => {
+            let why = match wrappers.last() {
+                Some(wrapper) => format!("its {} has no index", wrapper.name()),
+                None => "it goes by only once".into(),
+            };
+            spooled(forward, &why, opening)
+        }
+    }
+}
+
+/// Puts bytes that go by into a temporary file, and says why.
+pub(crate) fn spooled(forward: Forward, why: &str, opening: &Opening) -> Result<Arc<dyn Source>> {
+    let name = escape(&forward.name);
+    note(&format!("diskwright: {name}: read into a temporary file first, for {why}"));
+    formats::spool(forward, &opening.limits(), &Progress::new(false))
 }
 
 /// The policy for the names that the image at `path` utters.

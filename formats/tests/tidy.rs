@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 /// Files that every room may have; what else it has is a noun of its format.
 const NEVER: [&str; 6] = ["util", "utils", "common", "helper", "helpers", "misc"];
 /// What stands beside the rooms, and works on formats that are handed to it.
-const DEEDS: [&str; 13] = [
+const DEEDS: [&str; 14] = [
+    "digesting.rs",
     "intake.rs",
     "forward.rs",
     "pour.rs",

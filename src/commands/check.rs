@@ -58,7 +58,11 @@ enum What {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
-    let named = policy::named(&args.path, args.format.as_deref(), &args.opening, args.cache)?;
+    let name = args.format.as_deref();
+    let named = match args.repair {
+        None => policy::named(&args.path, name, &args.opening, args.cache)?,
+        Some(_) => policy::file(&args.path, name, &args.opening, args.cache)?,
+    };
     let (format, limits) = (named.format, args.opening.limits());
     let report = Report::new(args.output, args.quiet);
     let mut findings: Vec<Finding> = Vec::new();

@@ -1,17 +1,24 @@
 //! `convert`: a disk, from one format into another.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use formats::{
-    Caching, CopyOptions, Create, Error, Format, Image, Joined, Options, Result, Stage, Survey,
-    Target, Writer,
+    Algorithm, Caching, Copied, CopyOptions, Create, Digest, Error, FORMATS, Format,
+    Forward, Image, Mark, Options, PourOptions, Rehearsal, Result, Source, Stage, Survey, Target,
+    Watch, Wrapper, Writer,
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use crate::args::{Opening, OutputKind, Settings, caching, options_help, settings, size, snapshot};
+use crate::args::{
+    Opening, OutputKind, Settings, algorithm, caching, digest, options_help, packing, settings,
+    size, snapshot,
+};
 use crate::exit::Exit;
-use crate::outputs::{Outputs, is_pipe};
+use crate::input::Digesting;
+use crate::origin::{self, Disk, Origin};
+use crate::outputs::{How, Outputs, appends, is_pipe};
 use crate::policy::{self, Named};
 use crate::progress::Progress;
 use crate::report::{Report, bytes, note, print_json};
@@ -19,7 +26,7 @@ use crate::report::{Report, bytes, note, print_json};
 /// Convert a disk image into another format
 ///
 /// The output appears under its name only when it is complete. Several inputs are put behind each
-/// other.
+/// other. `-` is standard input or output; compression around an image is taken off.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -28,6 +35,10 @@ Examples:
   diskwright convert -c -o compression_type=zstd,compression_level=9 disk.raw disk.qcow2
   diskwright convert --allow-refs -O raw overlay.qcow2 flat.raw
   diskwright convert -n -O raw cloud.qcow2 /dev/sdX
+  diskwright convert -O raw cloud.qcow2.xz disk.raw.zst
+  diskwright convert -O qcow2 appliance.ova disk.qcow2
+  diskwright convert --hash sha256 -O raw https://example.org/cloud.qcow2 disk.raw
+  cat cloud.raw.gz | diskwright convert -O raw - - | dd of=/dev/sdX bs=4M
   diskwright convert -O qcow2 -o help")]
 pub(crate) struct Args {
     /// Images to read, then the image to write
@@ -79,6 +90,19 @@ pub(crate) struct Args {
         requires = "backing"
     )]
     backing_fmt: Option<String>,
+    /// Compress the whole output: zstd, gz or xz, with a level behind a colon if need be. Without
+    /// it the ending of the output's name says so: .zst, .gz, .xz
+    #[arg(long, value_name = "KIND[:LEVEL]", value_parser = packing)]
+    compress_output: Option<(Wrapper, Option<u32>)>,
+    /// Tell digests of the output, taken while it is written: md5, sha1, sha256, sha512
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = algorithm)]
+    hash: Vec<Algorithm>,
+    /// Tell digests of the input as it is stored, taken while it is read
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = algorithm)]
+    hash_input: Vec<Algorithm>,
+    /// What the input has to digest to, or there is no output: sha256:HEX, or HEX alone
+    #[arg(long, value_name = "DIGEST", value_parser = digest)]
+    expect_hash: Option<Digest>,
     /// Accepted for qemu-img's sake: writes are always free in their order
     #[arg(short = 'W', hide_short_help = true)]
     out_of_order: bool,
@@ -109,59 +133,144 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         crate::report::print(&options_help(target_format));
         return Ok(Exit::Ok);
     };
+    options.known_by(target_format.name, target_format.options)?;
     let (inputs, output) = match &args.paths[..] {
         [inputs @ .., output] if !inputs.is_empty() => (inputs, output),
         _ => return Err(Error::invalid("convert wants an input and an output")),
     };
-    let disk = inputs_as_one(inputs, args)?;
     if is_pipe(output) && args.output == OutputKind::Json {
         return Err(Error::invalid("an image and a report do not go into one pipe"));
     }
-    let survey = Survey::of(&*disk, &args.opening.limits()).map_err(|e| e.path(&inputs[0]))?;
-    let job = Job { args, disk: &*disk, survey, format: target_format, output };
-    job.run(options)
+    let streams = is_pipe(output) || packing_of(args, output).is_some();
+    let twice = streams && !appends(target_format, &options);
+    let wants = origin::Wants {
+        format: args.format.as_deref(),
+        snapshot: args.snapshot.as_deref(),
+        caching: args.source_cache,
+        algorithms: input_algorithms(args),
+        once: !twice && args.backing.is_none() && options.text("backing_file").is_none(),
+        bytes: target_format.name == "raw" && args.output_format_is_plain(&options),
+        disk: None,
+    };
+    let (origin, digests) = origin::open(inputs, &wants, &args.opening)?;
+    let job = Job { args, format: target_format, output, options };
+    let digesting = digests.begin();
+    match origin {
+        Origin::Raw(forward) => job.pour(forward, digesting),
+        Origin::Disk(disk) => job.convert(&disk, digesting),
+    }
+}
+
+impl Args {
+    /// Whether a raw output is nothing but the bytes that come: then their number need not be
+    /// known in advance.
+    fn output_format_is_plain(&self, options: &Options) -> bool {
+        *options == Options::default() && !self.compress
+    }
+}
+
+/// The digests that are needed of the input.
+fn input_algorithms(args: &Args) -> Vec<Algorithm> {
+    let mut all = args.hash_input.clone();
+    all.extend(args.expect_hash.as_ref().map(|digest| digest.algorithm));
+    all.dedup();
+    all
+}
+
+/// What goes around the whole output.
+fn packing_of(args: &Args, output: &Path) -> Option<(Wrapper, Option<u32>)> {
+    let ending = output.extension().and_then(|ending| ending.to_str());
+    let by_name = ending.and_then(Wrapper::named).map(|wrapper| (wrapper, None));
+    args.compress_output.or(by_name.filter(|_| !args.no_create))
 }
 
 fn target_format(args: &Args) -> Result<&'static Format> {
     if let Some(name) = &args.output_format {
         return formats::format(name);
     }
-    let ending = args.paths.last().and_then(|path| path.extension()).and_then(|e| e.to_str());
-    let by_name = ending.and_then(|ending| {
-        formats::FORMATS.iter().find(|format| format.extensions.contains(&ending))
+    let ending = |path: &Path| path.extension().and_then(|e| e.to_str()).map(str::to_owned);
+    let by_name = args.paths.last().and_then(|path| {
+        let last = ending(path)?;
+        let ending = match Wrapper::named(&last) {
+            Some(_) => ending(&path.with_extension(""))?,
+            None => last,
+        };
+        FORMATS.iter().find(|format| format.extensions.contains(&&*ending))
     });
     by_name.copied().map_or_else(|| formats::format("raw"), Ok)
 }
 
-fn inputs_as_one(paths: &[PathBuf], args: &Args) -> Result<Box<dyn Image>> {
-    let open = |path: &PathBuf| {
-        let format = args.format.as_deref();
-        let named = policy::named(path, format, &args.opening, args.source_cache)?;
-        policy::disk(path, &named, args.snapshot.as_deref(), &args.opening)
-    };
-    let mut disks = paths.iter().map(open).collect::<Result<Vec<_>>>()?;
-    match disks.len() {
-        1 => Ok(disks.remove(0)),
-        _ => Ok(Box::new(Joined::new(disks)?)),
-    }
-}
-
 struct Job<'a> {
     args: &'a Args,
-    disk: &'a dyn Image,
-    survey: Survey,
     format: &'static Format,
     output: &'a Path,
+    options: Options,
+}
+
+/// What came of a job.
+struct Done {
+    size: u64,
+    padding: u64,
+    copied: Copied,
+    of_output: Vec<Digest>,
+    of_input: Vec<Digest>,
 }
 
 impl Job<'_> {
-    fn run(&self, options: Options) -> Result<Exit> {
-        options.known_by(self.format.name, self.format.options)?;
-        let base = self.base(&options)?;
+    fn how(&self) -> How {
+        How {
+            packing: packing_of(self.args, self.output),
+            threads: self.threads(),
+            algorithms: self.args.hash.clone(),
+        }
+    }
+
+    fn threads(&self) -> usize {
+        self.args.threads.map_or_else(formats::default_threads, usize::from)
+    }
+
+    /// Runs of zeros from this size on are left out: a page is the least that a file can.
+    fn sparse(&self) -> u64 {
+        self.args.sparse.next_multiple_of(4096)
+    }
+
+    /// Passes on bytes of which nobody knows how many there will be.
+    fn pour(&self, forward: Forward, digesting: Digesting) -> Result<Exit> {
+        let name = forward.name.clone();
+        let output = match self.args.no_create {
+            true => Outputs::in_place(self.output, self.args.cache, self.args.target_is_zero)?,
+            false => Outputs::create(self.output, self.args.cache, &[], &self.how())?,
+        };
+        let progress = Progress::new(self.args.progress && !self.args.quiet);
+        let limits = self.args.opening.limits();
+        let how = PourOptions {
+            formats: FORMATS,
+            stated: self.args.format.as_deref() == Some("raw"),
+            sparse: self.sparse(),
+            limits: &limits,
+            watch: &progress,
+        };
+        let poured = formats::pour(forward, &output.target(), &how);
+        let (size, copied) = poured.map_err(|error| error.path(name))?;
+        let of_output = self.output_digests(&output)?;
+        let of_input = self.expected(digesting)?;
+        output.commit()?;
+        self.report(&Done { size, padding: 0, copied, of_output, of_input });
+        Ok(Exit::Ok)
+    }
+
+    fn convert(&self, disk: &Disk, digesting: Digesting) -> Result<Exit> {
+        let image = disk.image();
+        let survey = match disk {
+            Disk::Whole(image) => Survey::of(&**image, &self.args.opening.limits())
+                .map_err(|error| error.path(&self.args.paths[0]))?,
+            Disk::Passing(_) => Survey::default(),
+        };
+        let base = self.base()?;
         if let Some(base) = &base {
             policy::not_an_input(self.output, base.disk.files())?;
         }
-        let padded = (self.format.padded)(self.disk.disk_size(), &options)
+        let padded = (self.format.padded)(image.disk_size(), &self.options)
             .map_err(|error| error.format(self.format.name))?;
         let mut create = Create {
             size: padded,
@@ -169,48 +278,139 @@ impl Job<'_> {
             backing: base.as_ref().map(|base| (base.name.clone(), base.format.to_owned())),
             data_file: None,
             beside: None,
-            options,
+            options: self.options.clone(),
         };
         if self.args.no_create && self.format.name != "raw" {
             create = self.like_the_one_there(&create)?;
         }
-        let output = self.make_output(&create.options)?;
-        create.beside = Some(output.beside());
-        if let Some(name) = create.options.text("data_file") {
-            create.data_file = Some(output.beside().make(name)?);
-        }
-        let writer = self.writer(output.target(), &create)?;
-        let copied = {
-            let progress = Progress::new(self.args.progress && !self.args.quiet);
-            let how = CopyOptions {
-                threads: self.args.threads.map_or_else(formats::default_threads, usize::from),
-                // A page is the least that a file can leave out.
-                sparse: self.args.sparse.next_multiple_of(4096),
-                base: base.as_ref().map(|base| &*base.disk),
-                rate: self.args.rate,
-                stage: Stage::All,
-                total: self.survey.data,
-                watch: &progress,
-            };
-            formats::copy(self.disk, &*writer, &how)?
+        let output = self.make_output(image)?;
+        let progress = Progress::new(self.args.progress && !self.args.quiet);
+        let ours = Bounded { watch: &progress, limits: self.args.opening.limits().max_output };
+        let how = CopyOptions {
+            // So many portions of what goes by are kept, and no more.
+            threads: match disk {
+                Disk::Whole(_) => self.threads(),
+                Disk::Passing(_) => self.threads().min(8),
+            },
+            sparse: self.sparse(),
+            base: base.as_ref().map(|base| &*base.disk),
+            rate: self.args.rate,
+            total: survey.data,
+            stage: Stage::All,
+            mark: None,
+            watch: match disk {
+                Disk::Whole(_) => &progress,
+                Disk::Passing(_) => &ours,
+            },
         };
+        let (copied, followed) = self.write(image, &output, create, &how)?;
+        disk.finish()?;
+        let of_output = match followed {
+            Some(digests) => digests,
+            None => self.output_digests(&output)?,
+        };
+        let of_input = self.expected(digesting)?;
         output.commit()?;
-        self.report(padded, copied);
+        let padding = padded - image.disk_size();
+        self.report(&Done { size: padded, padding, copied, of_output, of_input });
         Ok(Exit::Ok)
     }
 
-    fn make_output(&self, options: &Options) -> Result<Outputs> {
+    /// Writes the image. Returns its digests if they could be taken meanwhile.
+    fn write(
+        &self,
+        image: &dyn Image,
+        output: &Outputs,
+        mut create: Create,
+        how: &CopyOptions,
+    ) -> Result<(Copied, Option<Vec<Digest>>)> {
+        if output.streams() && !appends(self.format, &create.options) {
+            return Ok((self.write_twice(image, output, &create, how)?, None));
+        }
+        if !output.streams() {
+            create.beside = Some(output.beside());
+            let name = create.options.text("data_file");
+            create.data_file = name.map(|name| output.beside().make(name)).transpose()?;
+        }
+        let writer = self.writer(output.target(), &create)?;
+        let file = output.file().filter(|_| self.format.name == "raw" && !self.args.no_create);
+        let Some(file) = file.filter(|_| !self.args.hash.is_empty()) else {
+            return Ok((formats::copy(image, &*writer, how)?, None));
+        };
+        let mark = Mark::default();
+        let how = CopyOptions { mark: Some(&mark), ..*how };
+        std::thread::scope(|scope| {
+            let digests = scope.spawn(|| formats::follow(&*file, &mark, &self.args.hash));
+            let copied = formats::copy(image, &*writer, &how);
+            mark.end();
+            let digests = digests.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
+            Ok((copied?, Some(digests?)))
+        })
+    }
+
+    /// Writes an image whose tables stand in front of its data from front to end: first only the
+    /// tables, to know them.
+    fn write_twice(
+        &self,
+        image: &dyn Image,
+        output: &Outputs,
+        create: &Create,
+        how: &CopyOptions,
+    ) -> Result<Copied> {
+        if create.options.text("data_file").is_some() {
+            return Err(Error::invalid("a data file does not go into a stream"));
+        }
+        let rehearsal = Arc::new(Rehearsal::default());
+        let writer = self.writer(rehearsal.clone(), create)?;
+        let unseen = Unseen(how.watch);
+        let tables = CopyOptions { stage: Stage::Tables, watch: &unseen, ..*how };
+        formats::copy(image, &*writer, &tables)?;
+        let performance = Arc::new(rehearsal.perform(output.target()));
+        let writer = self.writer(performance.clone(), create)?;
+        let whole = CopyOptions { stage: Stage::Whole, ..*how };
+        let copied = formats::copy(image, &*writer, &whole)?;
+        performance.finish()?;
+        Ok(copied)
+    }
+
+    fn make_output(&self, image: &dyn Image) -> Result<Outputs> {
         let (path, cache) = (self.output, self.args.cache);
         if !self.args.no_create || self.format.name != "raw" {
-            return Outputs::create(path, cache, self.disk.files(), self.format, options);
+            return Outputs::create(path, cache, image.files(), &self.how());
         }
         let output = Outputs::in_place(path, cache, self.args.target_is_zero)?;
-        let (there, wanted) = (output.len(), self.disk.disk_size());
+        let there = output.file().map(|file| Source::len(&*file));
+        let wanted = image.disk_size();
         if let Some(there) = there.filter(|there| *there < wanted) {
             let what = format!("the output has {there} bytes, and the disk {wanted}");
             return Err(Error::invalid(what).path(self.output));
         }
         Ok(output)
+    }
+
+    /// Brings the output on its way, and tells what it digests to.
+    fn output_digests(&self, output: &Outputs) -> Result<Vec<Digest>> {
+        let digests = output.finish()?;
+        match output.file().filter(|_| !self.args.hash.is_empty()) {
+            Some(file) => formats::digests(&*file, &self.args.hash),
+            None => Ok(digests),
+        }
+    }
+
+    /// The digests of the input; `Refused` if it had to have another one.
+    fn expected(&self, digesting: Digesting) -> Result<Vec<Digest>> {
+        let mut digests = digesting.finish()?;
+        if let Some(expected) = &self.args.expect_hash {
+            let is = digests.iter().find(|digest| digest.algorithm == expected.algorithm);
+            let is = is.map(Digest::hex).unwrap_or_default();
+            if is != expected.hex() {
+                let (how, wanted) = (expected.algorithm.name(), expected.hex());
+                let what = format!("its {how} digest is {is}, and {wanted} is wanted");
+                return Err(Error::refused(what).path(&self.args.paths[0]));
+            }
+        }
+        digests.retain(|digest| self.args.hash_input.contains(&digest.algorithm));
+        Ok(digests)
     }
 
     /// With -n an image that is not raw is made anew, with the settings of the one that is there.
@@ -221,7 +421,7 @@ impl Job<'_> {
             ));
         }
         let (name, path) = (self.format.name, self.output);
-        let there = policy::named(path, Some(name), &self.args.opening, Caching::Writeback)?;
+        let there = policy::file(path, Some(name), &self.args.opening, Caching::Writeback)?;
         let likeness = self.format.likeness.ok_or_else(|| {
             Error::unsupported(format!("-n does not keep the settings of {name} images"))
         })?;
@@ -241,8 +441,8 @@ impl Job<'_> {
         make(target, create).map_err(|error| error.format(self.format.name).path(self.output))
     }
 
-    fn base(&self, options: &Options) -> Result<Option<Base>> {
-        let option = |key| options.text(key);
+    fn base(&self) -> Result<Option<Base>> {
+        let option = |key| self.options.text(key);
         let Some(name) = self.args.backing.as_deref().or(option("backing_file").map(Path::new))
         else {
             return Ok(None);
@@ -254,31 +454,77 @@ impl Job<'_> {
         Base::open(name, format, self.output, &self.args.opening).map(Some)
     }
 
-    fn report(&self, size: u64, copied: formats::Copied) {
+    fn report(&self, done: &Done) {
+        let Done { size, padding, copied, .. } = *done;
         // What is printed would go into the image.
-        let quiet = self.args.quiet || is_pipe(self.output);
-        let report = Report::new(self.args.output, quiet);
-        let padding = size - self.disk.disk_size();
+        let piped = is_pipe(self.output);
+        let report = Report::new(self.args.output, self.args.quiet || piped);
         if padding > 0 && !self.args.quiet {
             let name = self.format.name;
             note(&format!("diskwright: padded by {padding} bytes to what {name} can say"));
         }
         if report.is_json() {
-            print_json(&json!({
+            let mut value = json!({
                 "filename": self.output.to_string_lossy(),
                 "format": self.format.name,
                 "virtual-size": size,
                 "padding": padding,
                 "read": copied.read,
                 "written": copied.written,
-            }));
-        } else if self.args.progress {
-            report.text(&format!(
-                "{} of data, {} written",
-                bytes(copied.read),
-                bytes(copied.written)
-            ));
+            });
+            for (key, digests) in [("hashes", &done.of_output), ("input-hashes", &done.of_input)] {
+                if !digests.is_empty() {
+                    value[key] = digests_json(digests);
+                }
+            }
+            print_json(&value);
+            return;
         }
+        let say = |line: String| if piped { note(&line) } else { report.text(&line) };
+        for (name, digests) in
+            [(&self.args.paths[0], &done.of_input), (&self.output.into(), &done.of_output)]
+        {
+            for digest in digests {
+                // As sha256sum --tag writes it, and reads it.
+                let (how, hex) = (digest.algorithm.name().to_uppercase(), digest.hex());
+                let name = crate::remote::shown(name);
+                say(format!("{how} ({}) = {hex}", crate::report::escape(&name.to_string_lossy())));
+            }
+        }
+        if self.args.progress {
+            let (read, written) = (bytes(copied.read), bytes(copied.written));
+            report.text(&format!("{read} of data, {written} written"));
+        }
+    }
+}
+
+fn digests_json(digests: &[Digest]) -> Value {
+    let pair = |digest: &Digest| (digest.algorithm.name().to_owned(), json!(digest.hex()));
+    Value::Object(digests.iter().map(pair).collect::<Map<_, _>>())
+}
+
+/// Stops the work where a disk that goes by turns out to hold more than it may: nobody could look
+/// at its map first.
+struct Bounded<'a> {
+    watch: &'a dyn Watch,
+    limits: u64,
+}
+
+impl Watch for Bounded<'_> {
+    fn progress(&self, done: u64, total: u64) -> ControlFlow<()> {
+        match done > self.limits {
+            true => ControlFlow::Break(()),
+            false => self.watch.progress(done, total),
+        }
+    }
+}
+
+/// Lets nobody see how far a rehearsal is, and stops it all the same.
+struct Unseen<'a>(&'a dyn Watch);
+
+impl Watch for Unseen<'_> {
+    fn progress(&self, _: u64, total: u64) -> ControlFlow<()> {
+        self.0.progress(0, total)
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::convert::Base;
 use crate::args::{Opening, OutputKind, Settings, options_help, settings, size};
 use crate::exit::Exit;
-use crate::outputs::Outputs;
+use crate::outputs::{How, Outputs, appends, is_pipe};
 use crate::policy;
 use crate::report::{Report, bytes, note, print_json};
 
@@ -67,7 +67,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         Error::unsupported(format!("{} images are read, not written", format.name))
     })?;
     let mut create = Create { size, backing, options, ..Create::default() };
-    let output = Outputs::create(path, Caching::Writeback, &[], format, &create.options)?;
+    if is_pipe(path) && !appends(format, &create.options) {
+        let what = format!("a {} image is not written from front to end", format.name);
+        return Err(Error::invalid(what).path(path));
+    }
+    let output = Outputs::create(path, Caching::Writeback, &[], &How::default())?;
     create.beside = Some(output.beside());
     if let Some(name) = create.options.text("data_file") {
         create.data_file = Some(output.beside().make(name)?);
@@ -79,6 +83,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         writer.reserve(0, piece)?;
     }
     writer.finish()?;
+    output.finish()?;
     output.commit()?;
     tell(args, path, format.name, asked, size);
     Ok(Exit::Ok)

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use formats::{Caching, Facts, HazardKind, Result, Role, Snapshot, Source, Value};
+use formats::{Caching, Facts, HazardKind, Input, Result, Role, Snapshot, Source, Value, Wrapper};
 use serde_json::{Map, Value as Json, json};
 
 use crate::args::{Opening, OutputKind};
 use crate::exit::Exit;
+use crate::input;
 use crate::policy;
 use crate::report::{Report, bytes, escape, print_json};
 
@@ -61,25 +62,41 @@ struct Info {
     path: String,
     len: u64,
     stored: Option<u64>,
+    /// What is around it, the outermost first.
+    wrappers: Vec<Wrapper>,
     facts: Facts,
 }
 
 fn look(path: &Path, args: &Args) -> Result<Vec<Info>> {
-    let named = policy::named(path, args.format.as_deref(), &args.opening, Caching::Writeback)?;
-    let limits = args.opening.limits();
+    let stated = args.format.as_deref().map(formats::format).transpose()?;
+    let shown = crate::remote::shown(path);
+    let found = input::find(path, stated, &args.opening, Caching::Writeback, &[])?;
+    let (limits, wrappers) = (args.opening.limits(), found.wrappers);
     let info = |source: &dyn Source, facts| Info {
         path: source.name(),
         len: source.len(),
         stored: source.stored(),
+        wrappers: wrappers.clone(),
         facts,
     };
+    let source = match found.input {
+        Input::Whole(source) => source,
+        Input::Forward(forward) if !args.backing_chain => {
+            let (facts, len) = super::inspect::stream(forward, stated, &limits)
+                .map_err(|error| error.path(&shown))?;
+            let path = shown.to_string_lossy().into_owned();
+            return Ok(vec![Info { path, len, stored: None, wrappers, facts }]);
+        }
+        forward @ Input::Forward(_) => policy::whole(forward, &wrappers, &args.opening)?,
+    };
+    let named = policy::known(path, source, stated)?;
     if args.backing_chain {
         let options = policy::open_options(path, &args.opening, &limits)?;
         let chain = formats::chain(named.source, named.format, &options)?;
         return Ok(chain.into_iter().map(|layer| info(&*layer.source, layer.facts)).collect());
     }
     let facts = (named.format.inspect)(&*named.source, &limits)
-        .map_err(|error| error.format(named.format.name).path(path))?;
+        .map_err(|error| error.format(named.format.name).path(&shown))?;
     Ok(vec![info(&*named.source, facts)])
 }
 
@@ -118,6 +135,9 @@ impl Info {
             add("full-backing-filename", json!(full));
             add("backing-filename", json!(backing.name));
         }
+        if !self.wrappers.is_empty() {
+            add("wrappers", self.wrappers.iter().map(|wrapper| json!(wrapper.name())).collect());
+        }
         add("dirty-flag", json!(facts.dirty));
         add("variant", json!(facts.variant));
         add("hazards", hazards_json(facts));
@@ -141,7 +161,9 @@ impl Info {
         let mut lines = vec![("image", escape(&self.path))];
         let variant = Some(facts.variant).filter(|variant| *variant != facts.format);
         let variant = variant.map(|variant| format!(" ({variant})")).unwrap_or_default();
-        lines.push(("format", format!("{}{variant}", facts.format)));
+        let around = self.wrappers.iter().rev().map(|wrapper| format!(", in {}", wrapper.name()));
+        let around: String = around.collect();
+        lines.push(("format", format!("{}{variant}{around}", facts.format)));
         let size = facts.disk_size;
         lines.push(("disk size", format!("{} ({size} bytes)", bytes(size))));
         let stored = self.stored.map(|stored| format!(", {} of it stored", bytes(stored)));

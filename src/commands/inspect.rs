@@ -1,15 +1,18 @@
 //! `inspect`: is this file what it should be, and safe to hand on?
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::io::Read as _;
+use std::path::PathBuf;
 
-use formats::{Caching, Error, FORMATS, Facts, Format, Hazard, HazardKind, Ingest, Result};
+use formats::{
+    Caching, Error, FORMATS, Facts, Format, Forward, Hazard, HazardKind, Ingest, Input, Limits,
+    Result, Source,
+};
 use serde_json::{Map, json};
 
 use super::info::{aligned, hazards_json, value_json};
 use crate::args::{Opening, OutputKind};
 use crate::exit::Exit;
-use crate::policy;
+use crate::input;
 use crate::report::{Report, bytes, escape, print_json};
 
 /// Look at an untrusted image, or a stream of one, without opening anything that it names
@@ -37,50 +40,58 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let stated = args.format.as_deref().map(formats::format).transpose()?;
-    let facts = match args.path == Path::new("-") {
-        true => stream(stated, args)?,
-        false => file(stated, args).map_err(|error| error.path(&args.path))?,
-    };
+    let limits = args.opening.limits();
+    let found = input::find(&args.path, stated, &args.opening, Caching::Writeback, &[]);
+    let facts = found.and_then(|found| match found.input {
+        Input::Whole(source) => file(&*source, stated, &limits),
+        Input::Forward(forward) => stream(forward, stated, &limits).map(|(facts, _)| facts),
+    });
+    let facts = facts.map_err(|error| error.path(crate::remote::shown(&args.path)))?;
     tell(args, &facts);
     Ok(if facts.hazards.is_empty() { Exit::Ok } else { Exit::No })
 }
 
-fn stream(stated: Option<&'static Format>, args: &Args) -> Result<Facts> {
+/// What goes by is looked at as it does. Returns how many bytes that were, too.
+pub(super) fn stream(
+    mut forward: Forward,
+    stated: Option<&'static Format>,
+    limits: &Limits,
+) -> Result<(Facts, u64)> {
     let formats = stated.as_ref().map_or(FORMATS, std::slice::from_ref);
-    let mut ingest = Ingest::new(formats, args.opening.limits());
-    let mut input = std::io::stdin().lock();
-    let mut chunk = vec![0; 1 << 20];
+    let mut ingest = Ingest::new(formats, limits.clone());
+    let (mut chunk, mut total) = (vec![0; 1 << 20], 0);
     loop {
-        match input.read(&mut chunk) {
-            Ok(0) => return ingest.finish(),
-            Ok(len) => drop(ingest.push(&chunk[..len])?),
+        match forward.bytes.read(&mut chunk) {
+            Ok(0) => return Ok((ingest.finish()?, total)),
+            Ok(len) => {
+                total += len as u64;
+                ingest.push(&chunk[..len])?;
+            }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::io("cannot read standard input", error)),
+            Err(error) => return Err(Error::io("cannot read", error)),
         }
     }
 }
 
 /// A file is looked at in the same light as a stream: what looks like another container, or like
 /// two, is said, and what was stated has to be so.
-fn file(stated: Option<&'static Format>, args: &Args) -> Result<Facts> {
-    let file = policy::named(&args.path, Some("raw"), &args.opening, Caching::Writeback)?.source;
-    let found = formats::matches(FORMATS, &*file)?;
+fn file(source: &dyn Source, stated: Option<&'static Format>, limits: &Limits) -> Result<Facts> {
+    let found = formats::matches(FORMATS, source)?;
     let format = match stated {
         Some(format) if found.iter().any(|other| other.name == format.name) => format,
         Some(format) => {
             let what = format!("it is not {}", format.name);
             return Err(Error::new(formats::Kind::Malformed, what).format(format.name));
         }
-        None => match formats::probe(FORMATS, &*file) {
+        None => match formats::probe(FORMATS, source) {
             Err(error) if error.kind() == formats::Kind::Unsupported => formats::format("raw")?,
             other => other?,
         },
     };
-    let mut facts = (format.inspect)(&*file, &args.opening.limits())
-        .map_err(|error| error.format(format.name))?;
+    let mut facts = (format.inspect)(source, limits).map_err(|error| error.format(format.name))?;
     if stated.is_none()
         && format.name == "raw"
-        && let Some(name) = formats::foreign(&*file)?
+        && let Some(name) = formats::foreign(source)?
     {
         let what = format!("it looks like {name}, which is not read yet");
         facts.hazards.push(Hazard { kind: HazardKind::Foreign, what });

@@ -76,7 +76,7 @@ fn nothing_comes_to_light(args: &Args, named: &Named, old: u64) -> Result<()> {
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let name = args.format.as_deref();
-    let named = policy::named(&args.path, name, &args.opening, Caching::Writeback)?;
+    let named = policy::file(&args.path, name, &args.opening, Caching::Writeback)?;
     let (format, limits) = (named.format, args.opening.limits());
     let fail = |error: Error| error.format(format.name).path(&args.path);
     let resize = format.resize.ok_or_else(|| {

@@ -68,7 +68,7 @@ impl Ahead {
     /// All of it from its front, as a reader. `Invalid` if something was let go of.
     pub(crate) fn again(&self) -> Result<Box<dyn Read + Send>> {
         let mut state = self.lock();
-        if state.start > 0 || state.witness.is_some() {
+        if state.start > 0 {
             return Err(Error::invalid("what has gone by cannot be read again"));
         }
         let chunks: Vec<_> = state.chunks.drain(..).collect();
