@@ -3,6 +3,8 @@
 use crate::base::error::{Error, Result};
 use crate::base::model::format::Format;
 
+#[path = "iso/mod.rs"]
+mod iso;
 #[path = "luks/mod.rs"]
 mod luks;
 #[path = "ploop/mod.rs"]
@@ -35,6 +37,7 @@ pub static FORMATS: &[&Format] = &[
     &qcow1::FORMAT,
     &qed::FORMAT,
     &luks::FORMAT,
+    &iso::FORMAT,
     &raw::FORMAT,
 ];
 

@@ -6,7 +6,7 @@ use super::extent::{Extent, Packed, Place, push};
 use crate::base::codec::Decoder;
 use crate::base::digest::{Digest, Hasher};
 use crate::base::error::{Error, Kind, Result};
-use crate::base::storage::{Buffer, Source, Span, Window};
+use crate::base::storage::{Allocated, Buffer, Source, Span, Window};
 
 /// A disk that can be read.
 pub trait Image: Send + Sync {
@@ -267,8 +267,17 @@ impl Image for Plain {
     }
 
     fn extents(&self, start: u64, out: &mut Vec<Extent>) -> Result<()> {
-        let place = Place::Data { file: 0, offset: start };
-        out.push(Extent { start, len: self.size - start, place, depth: 0 });
+        let fail = |error| Error::io("cannot ask what is allocated", error).at(start);
+        let found = match start < self.files[0].len() {
+            true => self.files[0].allocated(start).map_err(fail)?,
+            // What is not there is asked for, and found missing.
+            false => Allocated { data: true, end: self.size },
+        };
+        let place = match found.data {
+            true => Place::Data { file: 0, offset: start },
+            false => Place::Zero { offset: Some(start) },
+        };
+        out.push(Extent { start, len: found.end.min(self.size) - start, place, depth: 0 });
         Ok(())
     }
 
