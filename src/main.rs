@@ -5,6 +5,7 @@ mod commands;
 mod exit;
 mod input;
 mod origin;
+mod folder;
 mod outputs;
 mod policy;
 mod progress;

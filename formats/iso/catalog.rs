@@ -1,8 +1,8 @@
 //! The boot catalog of El Torito: what firmware boots from.
 
 use super::layout::{
-    BOOT_ENTRY, BootImage, EFI, EXTENSION, LAST_SECTION, PC, SECTION, SECTOR, SECTOR_BYTES, VALIDATION,
-    boot_sum,
+    BOOT_ENTRY, BootImage, EFI, EXTENSION, LAST_SECTION, PC, SECTION, SECTOR, SECTOR_BYTES,
+    VALIDATION, boot_sum,
 };
 use crate::base::error::Result;
 use crate::base::storage::Window;
@@ -48,7 +48,8 @@ pub(super) fn read(window: &dyn Window, sector: u32) -> Result<Catalog> {
     }
     let platform = first[1];
     catalog.images.extend(entries.next().map(|entry| BootImage::parse(entry, platform)));
-    while let Some(head) = entries.next().filter(|head| [SECTION, LAST_SECTION].contains(&head[0])) {
+    while let Some(head) = entries.next().filter(|head| [SECTION, LAST_SECTION].contains(&head[0]))
+    {
         let count = u16::from_le_bytes([head[2], head[3]]);
         let section = entries.by_ref().filter(|entry| entry[0] != EXTENSION).take(count.into());
         catalog.images.extend(section.map(|entry| BootImage::parse(entry, head[1])));

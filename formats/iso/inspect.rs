@@ -40,7 +40,9 @@ pub(super) fn inspect(window: &dyn Window, _: &Limits) -> Result<Facts> {
     if let Some(level) = found.joliet.as_ref().and_then(|(_, volume)| volume.joliet()) {
         add("joliet", Value::Number(level));
     }
-    add("rock-ridge", rock_ridge.into());
+    if found.primary.is_some() {
+        add("rock-ridge", rock_ridge.into());
+    }
     if let Some(version) = found.udf {
         add("udf", Value::Text(String::from_utf8_lossy(&version).into_owned()));
     }
@@ -128,9 +130,11 @@ fn boot_value(image: &BootImage) -> Value {
 fn partition_tables(window: &dyn Window) -> Result<Vec<&'static str>> {
     let area = window.array::<{ SYSTEM_AREA as usize }>(0)?;
     let entries = area[446..510].chunks_exact(16);
-    let mbr = area[510..512] == [0x55, 0xaa] && entries.into_iter().any(|entry| entry[4] != 0);
+    let mut used = entries.filter(|entry| entry[12..16] != [0; 4]);
+    let mbr = area[510..512] == [0x55, 0xaa] && used.next().is_some();
     let gpt = [512, 2048, 4096].iter().any(|at| area[*at..].starts_with(b"EFI PART"));
-    let apm = area.starts_with(b"ER") || [512, 2048].iter().any(|at| area[*at..].starts_with(b"PM\0\0"));
+    let apm =
+        area.starts_with(b"ER") || [512, 2048].iter().any(|at| area[*at..].starts_with(b"PM\0\0"));
     let kinds = [(mbr, "mbr"), (gpt, "gpt"), (apm, "apm")];
     Ok(kinds.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect())
 }

@@ -4,8 +4,10 @@ mod check;
 mod compare;
 mod convert;
 mod create;
+mod extract;
 mod info;
 mod inspect;
+mod ls;
 mod manual;
 mod map;
 mod measure;
@@ -39,6 +41,8 @@ enum Command {
     Compare(compare::Args),
     Create(create::Args),
     Map(map::Args),
+    Ls(ls::Args),
+    Extract(extract::Args),
     Measure(measure::Args),
     Resize(resize::Args),
     Manual(manual::Args),
@@ -54,6 +58,8 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Compare(args) => compare::run(&args),
         Command::Create(args) => create::run(&args),
         Command::Map(args) => map::run(&args),
+        Command::Ls(args) => ls::run(&args),
+        Command::Extract(args) => extract::run(&args),
         Command::Measure(args) => measure::run(&args),
         Command::Resize(args) => resize::run(&args),
         Command::Manual(args) => manual::run(&args),

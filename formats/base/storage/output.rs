@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 
 use super::file::{Access, Caching, ImageFile};
 use crate::base::error::{Error, Result};
@@ -17,6 +17,10 @@ use crate::base::error::{Error, Result};
 pub struct Output {
     file: Arc<ImageFile>,
     path: PathBuf,
+    /// What it is called in front of people.
+    shown: PathBuf,
+    /// The folder that `path` goes through, kept open.
+    folder: Option<Arc<OwnedFd>>,
     stage: Stage,
 }
 
@@ -50,7 +54,41 @@ impl Output {
             file.set_permissions(mode).map_err(fail)?;
         }
         let file = ImageFile::new(file, path, false, true, caching).map_err(fail)?;
-        Ok(Output { file: Arc::new(file), path: place.path, stage })
+        let shown = place.path.clone();
+        Ok(Output { file: Arc::new(file), path: place.path, shown, folder: None, stage })
+    }
+
+    /// Output that will stand under a name in an open folder, whatever becomes of the path to that
+    /// folder; `shown` is what people know it by. `Refused` if the name is taken, but for a file
+    /// that is to be replaced: links are not followed.
+    pub fn within(
+        folder: &Arc<OwnedFd>,
+        name: &str,
+        shown: &Path,
+        replace: bool,
+    ) -> Result<Output> {
+        let fail = |error| Error::io("cannot create", error).path(shown);
+        let there = match rustix::fs::statat(&**folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) => Some(FileType::from_raw_mode(there.st_mode)),
+            Err(rustix::io::Errno::NOENT) => None,
+            Err(error) => return Err(fail(error.into())),
+        };
+        match there {
+            None => {}
+            Some(FileType::RegularFile) if replace => {}
+            Some(FileType::RegularFile) => {
+                return Err(Error::refused("there is such a file already").path(shown));
+            }
+            Some(_) => {
+                let what = "there is something of this name already that is no file";
+                return Err(Error::refused(what).path(shown));
+            }
+        }
+        let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
+        let (file, stage) = open_beside(&path).map_err(fail)?;
+        let file = ImageFile::new(file, shown, false, true, Caching::Unsafe).map_err(fail)?;
+        let (file, folder) = (Arc::new(file), Some(folder.clone()));
+        Ok(Output { file, path, shown: shown.into(), folder, stage })
     }
 
     /// Output over a file or device that is there and stays the same one. `zero`: the caller knows
@@ -58,7 +96,8 @@ impl Output {
     pub fn in_place(path: &Path, caching: Caching, zero: bool) -> Result<Output> {
         let mut file = ImageFile::open(path, Access::Write, caching)?;
         (file.kept, file.fresh) = (true, zero);
-        Ok(Output { file: Arc::new(file), path: path.into(), stage: Stage::InPlace })
+        let (path, shown) = (PathBuf::from(path), path.into());
+        Ok(Output { file: Arc::new(file), path, shown, folder: None, stage: Stage::InPlace })
     }
 
     /// Where the bytes go.
@@ -81,12 +120,13 @@ impl Output {
         if let Stage::Unnamed = self.stage {
             let name = temporary(&self.path);
             let file = self.file.clone();
-            link(&file, &name).map_err(|error| fail(&self.path, error))?;
+            link(&file, &name).map_err(|error| fail(&self.shown, error))?;
             self.stage = Stage::Named(name);
         }
         let Stage::Named(name) = &self.stage else { return Ok(()) };
-        std::fs::rename(name, &self.path).map_err(|error| fail(&self.path, error))?;
+        std::fs::rename(name, &self.path).map_err(|error| fail(&self.shown, error))?;
         self.stage = Stage::InPlace;
+        drop(self.folder.take());
         Ok(())
     }
 }
