@@ -96,5 +96,5 @@ pub use plan::Survey;
 pub use pool::{Unwatched, Watch, default_threads};
 pub use pour::{PourOptions, pour};
 pub use probe::{foreign, matches, probe};
-pub use registry::{FORMATS, format};
+pub use registry::{FORMATS, IsoAuthor, format};
 pub use rehearse::{Performance, Rehearsal};

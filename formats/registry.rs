@@ -26,6 +26,8 @@ mod vhdx;
 #[path = "vmdk/mod.rs"]
 mod vmdk;
 
+pub use iso::IsoAuthor;
+
 /// Every format; the one that matches any bytes stands last.
 pub static FORMATS: &[&Format] = &[
     &qcow2::FORMAT,

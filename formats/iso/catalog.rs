@@ -60,6 +60,25 @@ pub(super) fn read(window: &dyn Window, sector: u32) -> Result<Catalog> {
     Ok(catalog)
 }
 
+/// The catalog of these images, in a sector; nothing if there is none.
+pub(super) fn bytes(images: &[BootImage]) -> Vec<u8> {
+    let Some((first, others)) = images.split_first() else { return Vec::new() };
+    let mut head = [0; BOOT_ENTRY];
+    (head[0], head[1], head[30], head[31]) = (VALIDATION, first.platform, 0x55, 0xaa);
+    let sum = boot_sum(&head).wrapping_neg();
+    head[28..30].copy_from_slice(&sum.to_le_bytes());
+    let mut bytes = [head, first.to_bytes()].concat();
+    for (index, image) in others.iter().enumerate() {
+        let last = index + 1 == others.len();
+        let mut section = [0; BOOT_ENTRY];
+        section[0] = if last { LAST_SECTION } else { SECTION };
+        (section[1], section[2]) = (image.platform, 1);
+        bytes.extend([section, image.to_bytes()].concat());
+    }
+    bytes.resize(bytes.len().next_multiple_of(SECTOR_BYTES), 0);
+    bytes
+}
+
 /// A platform in words.
 pub(super) fn platform(number: u8) -> &'static str {
     match number {

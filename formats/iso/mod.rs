@@ -18,16 +18,25 @@
 //! supported: the files of a volume that has UDF only; sessions after the first; files that are
 //! interleaved or compressed (zisofs) are listed and not read.
 
+mod author;
 mod catalog;
 mod dates;
 mod descriptors;
 mod directory;
 mod entries;
+mod fields;
+mod hierarchy;
+mod identifiers;
 mod inspect;
 mod layout;
 mod names;
+mod plan;
 mod reader;
+mod records;
 mod rock_ridge;
+mod tree;
+
+pub use author::IsoAuthor;
 
 use crate::base::model::format::Format;
 
@@ -40,6 +49,7 @@ pub(crate) static FORMAT: Format = Format {
     inspect: inspect::inspect,
     entries: Some(entries::entries),
     open: Some(reader::open),
+    forward: None,
     padded: |size, _| Ok(size),
     create: None,
     appends: None,

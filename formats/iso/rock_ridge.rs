@@ -14,12 +14,12 @@ use crate::base::storage::{Span, Window};
 /// Bytes of a field in front of its content.
 const HEAD: usize = 4;
 /// The mark of the field `SP`, which says that fields are used.
-const USED: [u8; 2] = [0xbe, 0xef];
+pub(super) const USED: [u8; 2] = [0xbe, 0xef];
 /// Flags of names, and of parts of a link: goes on; the folder itself; the one above; the root.
-const GOES_ON: u8 = 1;
-const ITSELF: u8 = 2;
-const ABOVE: u8 = 4;
-const ROOT: u8 = 8;
+pub(super) const GOES_ON: u8 = 1;
+pub(super) const ITSELF: u8 = 2;
+pub(super) const ABOVE: u8 = 4;
+pub(super) const ROOT: u8 = 8;
 /// The time of change among others, and times of seventeen bytes.
 const MODIFIED: u8 = 2;
 const LONG: u8 = 0x80;

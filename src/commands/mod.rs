@@ -7,6 +7,7 @@ mod create;
 mod extract;
 mod info;
 mod inspect;
+mod iso;
 mod ls;
 mod manual;
 mod map;
@@ -43,6 +44,7 @@ enum Command {
     Map(map::Args),
     Ls(ls::Args),
     Extract(extract::Args),
+    Iso(iso::Args),
     Measure(measure::Args),
     Resize(resize::Args),
     Manual(manual::Args),
@@ -60,6 +62,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Map(args) => map::run(&args),
         Command::Ls(args) => ls::run(&args),
         Command::Extract(args) => extract::run(&args),
+        Command::Iso(args) => iso::run(&args),
         Command::Measure(args) => measure::run(&args),
         Command::Resize(args) => resize::run(&args),
         Command::Manual(args) => manual::run(&args),
