@@ -94,13 +94,11 @@ fn parts(path: &str) -> Result<Vec<&str>> {
     }
     let parts: Vec<_> = path.split('/').collect();
     let sound = |part: &&str| !["", ".", ".."].contains(part) && !part.contains('\0');
-    match parts.iter().all(sound) {
-        true => Ok(parts),
-        false => {
-            let path = path.escape_debug();
-            Err(Error::refused(format!("the path '{path}' does not lead down from the folder")))
-        }
+    if parts.iter().all(sound) {
+        return Ok(parts);
     }
+    let path = path.escape_debug();
+    Err(Error::refused(format!("the path '{path}' does not lead down from the folder")))
 }
 
 /// Whether a link at `path` with this content leads to something in the same folder, whatever links

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes testdata/good anew. Wants qemu-img, qemu-io (qemu-utils), cryptsetup (cryptsetup-bin) and
-# zstd; what they write may differ a little from version to version, what it means does not.
+# Makes testdata/good anew. Wants qemu-img, qemu-io (qemu-utils), cryptsetup (cryptsetup-bin),
+# genisoimage, xorriso and zstd; what they write may differ a little from version to version, what
+# it means does not.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
@@ -198,6 +199,34 @@ qemu-img convert -f raw -O vmdk -o subformat=streamOptimized plain image
 keep vmdk stream-of-qemu
 qemu-img create -q -f vmdk image 35M
 keep vmdk no-grains
+
+# ISO volumes: as genisoimage and xorriso write them, with a moment that does not change. What the
+# disk is, is the file.
+SOURCE_DATE_EPOCH=1000000000
+export SOURCE_DATE_EPOCH
+mkdir -p tree/'a folder'/deeper
+echo hello > tree/'a folder'/deeper/'grüße an alle.txt'
+ln -s 'a folder'/deeper tree/link
+seq 1 500 > tree/numbers
+head -c 4096 plain > tree/boot.img
+find tree -exec touch -h -d @1000000000 {} +
+volume() {
+    mkdir -p "$here/good/iso"
+    zstd -19 --quiet --force image -o "$here/good/iso/$1.zst"
+    printf 'format = "iso"\ndisk_size = %s\nsha256 = "%s"\n' "$(stat -c %s image)" \
+        "$(sha256sum image | cut -d' ' -f1)" > "$here/good/iso/$1.toml"
+    rm -f image
+}
+genisoimage -quiet -no-pad -V PLAIN -o image tree 2> log
+volume iso-plain
+genisoimage -quiet -no-pad -J -R -V joliet -b boot.img -no-emul-boot -c boot.cat -o image tree 2> log
+volume iso-joliet-rock-ridge
+genisoimage -quiet -no-pad -J -udf -V bridge -o image tree 2> log
+volume iso-udf
+xorriso -as mkisofs -quiet -R -V HYBRID -b boot.img -no-emul-boot -boot-load-size 4 \
+    -boot-info-table -eltorito-alt-boot -e numbers -no-emul-boot -isohybrid-gpt-basdat \
+    -partition_offset 16 -o image tree 2> log
+volume iso-hybrid
 
 cp plain image
 keep raw plain

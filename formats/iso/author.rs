@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::layout::{SECTOR, SYSTEM_AREA};
+use super::layout::{SECTOR, SYSTEM_AREA_BYTES};
 use super::plan::{PRIMARY_SECTOR, Plan};
 use super::records::Place;
 use super::tree::{NodeKind, Opener, Tree};
@@ -122,7 +122,7 @@ impl IsoAuthor {
         let plan = Plan::new(self)?;
         let total = plan.sectors * SECTOR;
         let mut out = Out { target, at: 0, total, ask };
-        out.put(&[0; SYSTEM_AREA as usize])?;
+        out.put(&vec![0; SYSTEM_AREA_BYTES])?;
         out.put(&plan.head)?;
         for number in plan.order {
             let NodeKind::File { len, open } = &self.tree.node(number).kind else { continue };

@@ -70,7 +70,7 @@ pub(super) fn entries(
     };
     let (block, seen) = (volume.block.value.into(), HashSet::new());
     let mut tree = Tree { window, limits, block, naming, seen, count: 0 };
-    let mut pending = tree.folder(root(*at, volume)?, "".into())?;
+    let mut pending = tree.folder(root(*at, volume)?, &"".into())?;
     while let Some(node) = pending.pop() {
         let path = match &*node.folder {
             "" => node.name.clone(),
@@ -83,7 +83,7 @@ pub(super) fn entries(
         let inside = tree.inside(&node)?;
         each(node.entry(path.clone(), inside.is_some()))?;
         if let Some(span) = inside {
-            pending.extend(tree.folder(span, path.into())?);
+            pending.extend(tree.folder(span, &path.into())?);
         }
     }
     Ok(())
@@ -99,7 +99,7 @@ fn root(at: u64, volume: &Volume) -> Result<Span> {
 
 impl Tree<'_> {
     /// What is in a directory, the first item last.
-    fn folder(&mut self, span: Span, path: Rc<str>) -> Result<Vec<Node>> {
+    fn folder(&mut self, span: Span, path: &Rc<str>) -> Result<Vec<Node>> {
         let bytes = self.window.bytes(span, "a directory", self.limits)?;
         if !span.is_empty() {
             for sector in span.start() / SECTOR..span.end().div_ceil(SECTOR) {

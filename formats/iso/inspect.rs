@@ -3,7 +3,7 @@
 use super::catalog::{self, Catalog};
 use super::dates;
 use super::descriptors::{self, Descriptors};
-use super::layout::{BootImage, Record, SECTOR, SYSTEM_AREA, Volume};
+use super::layout::{BootImage, Record, SECTOR, SYSTEM_AREA_BYTES, Volume};
 use super::names;
 use super::rock_ridge;
 use crate::base::error::{Kind, Result};
@@ -128,7 +128,7 @@ fn boot_value(image: &BootImage) -> Value {
 
 /// The tables of partitions in the system area.
 fn partition_tables(window: &dyn Window) -> Result<Vec<&'static str>> {
-    let area = window.array::<{ SYSTEM_AREA as usize }>(0)?;
+    let area = window.array::<SYSTEM_AREA_BYTES>(0)?;
     let entries = area[446..510].chunks_exact(16);
     let mut used = entries.filter(|entry| entry[12..16] != [0; 4]);
     let mbr = area[510..512] == [0x55, 0xaa] && used.next().is_some();

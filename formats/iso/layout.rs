@@ -10,6 +10,7 @@ pub(super) const SECTOR: u64 = 2048;
 pub(super) const SECTOR_BYTES: usize = 2048;
 /// Where the volume descriptors begin, behind the system area.
 pub(super) const SYSTEM_AREA: u64 = 16 * SECTOR;
+pub(super) const SYSTEM_AREA_BYTES: usize = 16 * SECTOR_BYTES;
 /// Descriptors looked at, at most.
 pub(super) const MAX_DESCRIPTORS: u64 = 64;
 
@@ -58,13 +59,15 @@ impl Twice {
 
     /// The one in these eight bytes.
     pub(super) fn parse(bytes: [u8; 8]) -> Twice {
-        let [a, b, c, d, e, f, g, h] = bytes;
-        Twice { value: u32::from_le_bytes([a, b, c, d]), again: u32::from_be_bytes([e, f, g, h]) }
+        let half = |at: usize| bytes[at..at + 4].try_into().expect("four bytes");
+        Twice { value: u32::from_le_bytes(half(0)), again: u32::from_be_bytes(half(4)) }
     }
 
     pub(super) fn to_bytes(self) -> [u8; 8] {
-        let ([a, b, c, d], [e, f, g, h]) = (self.value.to_le_bytes(), self.again.to_be_bytes());
-        [a, b, c, d, e, f, g, h]
+        let mut bytes = [0; 8];
+        bytes[..4].copy_from_slice(&self.value.to_le_bytes());
+        bytes[4..].copy_from_slice(&self.again.to_be_bytes());
+        bytes
     }
 
     pub(super) fn agrees(self) -> bool {

@@ -82,8 +82,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let (found, total) = found;
     let work = Work { args, source, progress: Progress::new(args.progress), total };
     match args.directory.as_deref().filter(|path| *path != Path::new("-")) {
-        Some(path) => work.into_folder(path, &found),
-        None => work.into_pipe(&found),
+        Some(path) => work.fill_folder(path, &found),
+        None => work.fill_pipe(&found),
     }
 }
 
@@ -129,7 +129,7 @@ struct Made {
 }
 
 impl Work<'_> {
-    fn into_folder(&self, path: &Path, found: &[Entry]) -> Result<Exit> {
+    fn fill_folder(&self, path: &Path, found: &[Entry]) -> Result<Exit> {
         if let Some((entry, _)) = links(found).find(|(e, to)| !stays_inside(&e.path, to))
             && self.args.links
         {
@@ -165,7 +165,7 @@ impl Work<'_> {
         Ok(Exit::Ok)
     }
 
-    fn into_pipe(&self, found: &[Entry]) -> Result<Exit> {
+    fn fill_pipe(&self, found: &[Entry]) -> Result<Exit> {
         let files: Vec<_> = found.iter().filter(|e| e.kind == EntryKind::File).collect();
         let [entry] = files[..] else {
             let what = format!("one file goes to standard output, and these are {}", files.len());

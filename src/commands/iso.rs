@@ -56,8 +56,7 @@ struct Create {
     /// File in the folder that EFI boots from: the image of a FAT file system
     #[arg(long, value_name = "PATH")]
     efi_boot: Option<String>,
-    /// When everything was made: seconds since 1970; 1980-01-01 if neither this nor
-    /// $SOURCE_DATE_EPOCH says it
+    /// When everything was made: seconds since 1970 (default: 1980-01-01)
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", allow_negative_numbers = true)]
     #[arg(hide_env_values = true)]
     date: Option<i64>,
@@ -157,16 +156,16 @@ impl Gathered {
             })?;
             let inside = if inside.is_empty() { name } else { format!("{inside}/{name}") };
             let data = entry.metadata().map_err(fail)?;
-            self.add(&path, inside, &data)?;
+            self.add(&path, &inside, &data)?;
         }
         Ok(())
     }
 
-    fn add(&mut self, path: &Path, inside: String, data: &Metadata) -> Result<()> {
+    fn add(&mut self, path: &Path, inside: &str, data: &Metadata) -> Result<()> {
         let kind = data.file_type();
         if kind.is_dir() {
-            self.author.folder(&inside, 0o755)?;
-            return self.folder(path, &inside);
+            self.author.folder(inside, 0o755)?;
+            return self.folder(path, inside);
         }
         if kind.is_symlink() {
             let fail = |error| Error::io("cannot read the link", error).path(path);
@@ -174,7 +173,7 @@ impl Gathered {
             let target = target.map_err(|_| {
                 Error::invalid("the path that it points to is not UTF-8").path(path)
             })?;
-            return self.author.link(&inside, &target);
+            return self.author.link(inside, &target);
         }
         if !kind.is_file() {
             self.left_out += 1;
@@ -189,6 +188,6 @@ impl Gathered {
             Ok(Arc::new(ImageFile::open(&path, Access::ReadShared, Caching::Writeback)?))
         };
         let mode = if runs { 0o755 } else { 0o644 };
-        self.author.file(&inside, mode, data.len(), Box::new(open))
+        self.author.file(inside, mode, data.len(), Box::new(open))
     }
 }
