@@ -19,6 +19,12 @@ need fusermount fuse
 need mkfs.xfs xfsprogs
 need cryptsetup cryptsetup-bin
 need zstd zstd
+need lz4 lz4
+need cpio cpio
+need mkfs.btrfs btrfs-progs
+need sfdisk fdisk
+need sgdisk gdisk
+need openssl openssl
 need g++ g++
 if [ ${#packages[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

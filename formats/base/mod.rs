@@ -6,6 +6,7 @@ pub(crate) mod error;
 pub(crate) mod limits;
 pub(crate) mod luks_header;
 pub(crate) mod model;
+pub(crate) mod sniff;
 pub(crate) mod storage;
 #[allow(dead_code, reason = "who reads and writes archives follows")]
 pub(crate) mod tar;

@@ -1,5 +1,6 @@
-//! The length is all there is to know.
+//! The length is all there is to know; the front of the disk tells what it may be for.
 
+use super::content::describe;
 use crate::base::error::Result;
 use crate::base::limits::Limits;
 use crate::base::model::facts::Facts;
@@ -12,6 +13,10 @@ pub(super) fn probe(_: &dyn Window) -> Result<bool> {
 }
 
 /// `Awaiting` until the length is known.
-pub(super) fn inspect(window: &dyn Window, _: &Limits) -> Result<Facts> {
-    Ok(Facts::new("raw", "raw", window.len()?))
+pub(super) fn inspect(window: &dyn Window, limits: &Limits) -> Result<Facts> {
+    let size = window.len()?;
+    let content = describe(window, limits)?;
+    let mut facts = Facts::new("raw", content.variant, size);
+    facts.details = content.details;
+    Ok(facts)
 }

@@ -8,6 +8,7 @@
 //! Zeros are left out as holes of the file system. Any length is a disk of that length.
 //! Not supported: nothing is left out.
 
+mod content;
 mod inspect;
 mod reader;
 mod resize;

@@ -56,6 +56,7 @@ fn starts_with(path: &Path, scheme: &str) -> bool {
 }
 
 /// A file on a server, opened.
+#[expect(clippy::large_enum_variant, reason = "there is one a file")]
 pub(crate) enum Opened {
     /// Read where one likes.
     Ranged(Remote),

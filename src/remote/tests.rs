@@ -82,7 +82,7 @@ fn all(remote: &Remote) -> Vec<u8> {
 
 #[test]
 fn a_file_is_read_once_and_in_large_pieces_from_front_to_end() {
-    let bytes = noise(40 << 20 | 123);
+    let bytes = noise((40 << 20) + 123);
     let server = Server::new(bytes.clone(), Manners::default());
     let remote = ranged(&server);
     assert_eq!(remote.len(), bytes.len() as u64);

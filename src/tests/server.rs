@@ -133,9 +133,10 @@ impl Shared {
         if let Some((status, count)) = manners.first
             && number < count
         {
-            let more: String = manners.headers.iter().map(|line| format!("{line}\r\n")).collect();
-            let head = format!("HTTP/1.1 {status} Not now\r\n{more}Content-Length: 0\r\n\r\n");
-            return stream.write_all(head.as_bytes());
+            let mut head = vec![format!("HTTP/1.1 {status} Not now")];
+            head.extend_from_slice(&manners.headers);
+            return stream
+                .write_all((head.join("\r\n") + "\r\nContent-Length: 0\r\n\r\n").as_bytes());
         }
         if let Some(to) = manners.redirect.as_ref().filter(|_| !head.starts_with("GET /there")) {
             let head = format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n");
@@ -143,35 +144,32 @@ impl Shared {
         }
         let range = range(head).filter(|_| !manners.whole);
         let range = range.filter(|_| manners.ranges_for.is_none_or(|count| number < count));
-        let mut out = String::new();
         let total = self.bytes.len();
         let (start, end) = range.unwrap_or((0, total));
         let (start, end) = (start.min(total), end.min(total));
-        match range {
+        let mut out = match range {
             Some(_) if start == end => {
-                out += &format!("HTTP/1.1 416 No\r\nContent-Range: bytes */{total}\r\n");
+                vec!["HTTP/1.1 416 No".to_string(), format!("Content-Range: bytes */{total}")]
             }
             Some(_) => {
                 let (from, last) = (start as u64 + manners.range_off, end - 1);
-                let range = format!("Content-Range: bytes {from}-{last}/{total}\r\n");
-                out += &format!("HTTP/1.1 206 Partial\r\n{range}");
+                let range = format!("Content-Range: bytes {from}-{last}/{total}");
+                vec!["HTTP/1.1 206 Partial".to_string(), range]
             }
-            None => out += "HTTP/1.1 200 OK\r\n",
-        }
+            None => vec!["HTTP/1.1 200 OK".to_string()],
+        };
         if !manners.nameless {
             let version = if manners.changes { number } else { 0 };
-            out += &format!("ETag: \"v{version}\"\r\n");
+            out.push(format!("ETag: \"v{version}\""));
         }
-        for line in &manners.headers {
-            out += &format!("{line}\r\n");
-        }
+        out.extend_from_slice(&manners.headers);
         let body = &self.bytes[start..end];
-        let said = body.len() as i64 + manners.length_off;
+        let said = i64::try_from(body.len()).expect("small") + manners.length_off;
         match manners.chunked {
-            true => out += "Transfer-Encoding: chunked\r\n\r\n",
-            false => out += &format!("Content-Length: {said}\r\n\r\n"),
+            true => out.push("Transfer-Encoding: chunked".to_string()),
+            false => out.push(format!("Content-Length: {said}")),
         }
-        stream.write_all(out.as_bytes())?;
+        stream.write_all((out.join("\r\n") + "\r\n\r\n").as_bytes())?;
         self.send(stream, body, number)?;
         match manners.length_off {
             0 => Ok(()),
