@@ -17,7 +17,7 @@ const BTRFS: (u64, usize) = (64 << 10, 0x22b);
 
 /// What a disk holds.
 pub(super) struct Content {
-    /// What Amazon's machines, and OpenStack's, call such an image; `raw` for any other.
+    /// What Amazon's machines, and those of clouds like it, call such an image; `raw` for any other.
     pub(super) variant: &'static str,
     pub(super) details: Vec<Detail>,
 }
@@ -108,7 +108,7 @@ fn bz_image(front: Front) -> Option<Content> {
     Some(found.named("kernel-version", &text[..text.len().min(200)]))
 }
 
-/// Linux for arm64, not compressed (Booting AArch64 Linux).
+/// Linux for arm64, not compressed ("Booting `AArch64` Linux").
 fn arm_image(front: Front) -> Option<Content> {
     let size = front.le64(16)?;
     let found = || Content::new("aki", "linux kernel, arm64 image");
