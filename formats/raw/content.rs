@@ -17,7 +17,7 @@ const BTRFS: (u64, usize) = (64 << 10, 0x22b);
 
 /// What a disk holds.
 pub(super) struct Content {
-    /// What Amazon's machines, and those of clouds like it, call such an image; `raw` for any other.
+    /// What clouds call such an image: `aki`, `ari`, `ami`; `raw` for any other.
     pub(super) variant: &'static str,
     pub(super) details: Vec<Detail>,
 }

@@ -226,6 +226,10 @@ impl Source for Remote {
         self.len
     }
 
+    fn is_far(&self) -> bool {
+        true
+    }
+
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         let wanted = left.min(buf.len());
