@@ -5,6 +5,10 @@ use crate::base::model::format::Format;
 
 #[path = "iso/mod.rs"]
 mod iso;
+#[path = "docker/mod.rs"]
+mod docker;
+#[path = "gcp/mod.rs"]
+mod gcp;
 #[path = "luks/mod.rs"]
 mod luks;
 #[path = "ploop/mod.rs"]
@@ -40,6 +44,8 @@ pub static FORMATS: &[&Format] = &[
     &qed::FORMAT,
     &luks::FORMAT,
     &iso::FORMAT,
+    &docker::FORMAT,
+    &gcp::FORMAT,
     &raw::FORMAT,
 ];
 

@@ -1,0 +1,40 @@
+//! docker: container images as archives, as `docker save` and tools for OCI layouts write them.
+//!
+//! ```text
+//!   tar ┬ manifest.json ──▶ config (JSON), layers: one array entry an image        docker save
+//!       ├ repositories ──▶ identifiers of images                                   and its old form
+//!       ├ oci-layout, index.json ──▶ blobs/sha256/...: manifest ──▶ config, layers  OCI
+//!       └ the layers: archives of files, each lies over those in front of it
+//! ```
+//!
+//! The layers of the first image are references; a disk of a virtual machine that lies in them
+//! under `disk/` (a containerDisk) is looked for by whoever opens it. Blobs that are called by
+//! their digest are vouched for. The forms are those of the OCI image specification (image-layout,
+//! image-index, manifest, config) and of Docker's image specification 1.2.
+//! Not supported: writing; layers that are elsewhere.
+
+mod inspect;
+mod layout;
+
+use crate::base::model::format::Format;
+
+pub(crate) static FORMAT: Format = Format {
+    name: "docker",
+    aliases: &["oci"],
+    about: "container images, by docker save or as OCI layouts",
+    extensions: &[],
+    probe: inspect::probe,
+    inspect: inspect::inspect,
+    entries: Some(inspect::entries),
+    open: None,
+    forward: None,
+    padded: |size, _| Ok(size),
+    create: None,
+    appends: None,
+    likeness: None,
+    measure: None,
+    check: None,
+    repair: None,
+    resize: None,
+    options: &[],
+};
