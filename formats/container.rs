@@ -1,14 +1,17 @@
 //! Disks that lie in a container: a whole image inside an archive, or beside a descriptor.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::base::error::{Error, Result};
+use crate::base::limits::Limits;
+use crate::base::manifest;
 use crate::base::model::entry::{Held, Stretch};
 use crate::base::model::extent::{Extent, Place};
 use crate::base::model::facts::Facts;
 use crate::base::model::image::{Image, Promise};
 use crate::base::model::reference::{Reference, Role};
-use crate::base::storage::{Pieces, Source};
+use crate::base::storage::{Pieces, Source, Span, Window};
 use crate::open::{OpenOptions, Refuse, Resolver, open};
 use crate::probe::probe;
 
@@ -33,18 +36,33 @@ pub(crate) fn open_inside(
     };
     let none = Held::default();
     let held = chosen.held.as_ref().unwrap_or(&none);
+    if let Some(parent) = &held.parent {
+        let what = format!("the disk lies on top of '{}'", parent.escape_debug());
+        return Err(Error::unsupported(what));
+    }
     let outer: Arc<dyn Resolver> = options.resolver.clone();
-    let (content, inner) = content(source, chosen, held, &outer)?;
-    let size = held.capacity;
-    let image = match content.len() {
+    let Content { whole, parts, resolver } = content(source, chosen, held, &outer)?;
+    // A file of another size than the descriptor says is not the one that it describes.
+    let described = held.size.is_none_or(|size| size == whole.len());
+    let size = held.capacity.filter(|_| described);
+    let image = match whole.len() {
         0 => blank(size)?,
-        _ => image(content, options, inner).and_then(|image| grown(image, size))?,
+        _ => image(whole, options, resolver).and_then(|image| grown(image, size))?,
     };
-    let promises = promises(source, facts, chosen)?;
+    let mut promises = promises(source, facts, chosen)?;
+    if !parts.is_empty() {
+        promises.extend(beside(source, &parts, outer.as_ref(), options.limits)?);
+    }
     Ok(Box::new(Contained { image, promises }))
 }
 
-type Content = (Arc<dyn Source>, Arc<dyn Resolver>);
+/// The bytes of a disk's image.
+struct Content {
+    whole: Arc<dyn Source>,
+    /// The files beside the container that they come from, by their names.
+    parts: Vec<(String, Arc<dyn Source>)>,
+    resolver: Arc<dyn Resolver>,
+}
 
 /// The bytes of a disk's image, and the policy for names in it: inside an archive none is
 /// followed.
@@ -55,20 +73,57 @@ fn content(
     policy: &Arc<dyn Resolver>,
 ) -> Result<Content> {
     if let Some(stretches) = &held.stretches {
-        let inside = inside(source, &chosen.name, stretches)?;
-        return Ok((inside, Arc::new(Refuse)));
+        let whole = inside(source, &chosen.name, stretches)?;
+        return Ok(Content { whole, parts: Vec::new(), resolver: Arc::new(Refuse) });
     }
     if held.parts.is_empty() {
         let resolved = policy.resolve(chosen)?;
-        return Ok((resolved.source, resolved.resolver));
+        let parts = vec![(chosen.name.clone(), resolved.source.clone())];
+        return Ok(Content { whole: resolved.source, parts, resolver: resolved.resolver });
     }
     let mut pieces = Pieces::new(chosen.name.as_str());
+    let mut parts = Vec::new();
     for part in &held.parts {
-        let part = Reference::new(chosen.role, part.as_str());
-        let source = policy.resolve(&part)?.source;
+        let source = policy.resolve(&Reference::new(chosen.role, part.as_str()))?.source;
         pieces.add(Some((&source, 0)), source.len())?;
+        parts.push((part.clone(), source));
     }
-    Ok((Arc::new(pieces), Arc::new(Refuse)))
+    if let Some(size) = held.size.filter(|size| *size != pieces.len()) {
+        let (count, is) = (parts.len(), pieces.len());
+        let what = format!("its {count} chunks have {is} bytes, and {size} are said");
+        return Err(Error::malformed(0, what).path(&chosen.name));
+    }
+    Ok(Content { whole: Arc::new(pieces), parts, resolver: Arc::new(Refuse) })
+}
+
+/// What a manifest beside a descriptor promises of it and of the files that were opened. None if
+/// there is no manifest, or the policy does not follow its name.
+fn beside(
+    source: &Arc<dyn Source>,
+    parts: &[(String, Arc<dyn Source>)],
+    policy: &dyn Resolver,
+    limits: &Limits,
+) -> Result<Vec<Promise>> {
+    let path = PathBuf::from(source.name());
+    let own = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = path.with_extension("mf");
+    let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let Ok(found) = policy.resolve(&Reference::new(Role::Disk, name)) else {
+        return Ok(Vec::new());
+    };
+    let (window, name) = (&*found.source as &dyn Window, found.source.name());
+    let span = Span::new(0, found.source.len())?;
+    let bytes = window.bytes(span, "the manifest", limits);
+    let lines = bytes.and_then(|bytes| manifest::parse(&bytes, limits));
+    let mut promises = Vec::new();
+    for line in lines.map_err(|error| error.path(name))? {
+        let part = parts.iter().find(|(name, _)| *name == line.name).map(|(_, source)| source);
+        let this = own.as_ref() == Some(&line.name);
+        if let Some(source) = part.or_else(|| this.then_some(source)) {
+            promises.push(Promise { source: source.clone(), digest: line.digest });
+        }
+    }
+    Ok(promises)
 }
 
 /// A file inside another: its stretches, as a source of its own.

@@ -7,7 +7,7 @@ use crate::base::storage::Window;
 /// What has no room here yet, and must not pass for a raw disk: (name, offset, magic). A negative
 /// offset counts from the end.
 const FOREIGN: &[(&str, i64, &[u8])] =
-    &[("dmg", -512, b"koly"), ("bochs", 0, b"Bochs Virtual HD Image")];
+    &[("dmg", -512, b"koly"), ("bochs", 0, b"Bochs Virtual HD Image"), ("tar", 257, b"ustar")];
 
 /// Every format that these bytes match, the ones with a magic first; the one that matches
 /// everything (raw) stands last.

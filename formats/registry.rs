@@ -11,6 +11,8 @@ mod docker;
 mod gcp;
 #[path = "luks/mod.rs"]
 mod luks;
+#[path = "ova/mod.rs"]
+mod ova;
 #[path = "ploop/mod.rs"]
 mod ploop;
 #[path = "qcow1/mod.rs"]
@@ -46,6 +48,8 @@ pub static FORMATS: &[&Format] = &[
     &iso::FORMAT,
     &docker::FORMAT,
     &gcp::FORMAT,
+    &ova::FORMAT,
+    &ova::DESCRIPTOR,
     &raw::FORMAT,
 ];
 

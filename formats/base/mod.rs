@@ -5,9 +5,9 @@ pub(crate) mod digest;
 pub(crate) mod error;
 pub(crate) mod limits;
 pub(crate) mod luks_header;
+pub(crate) mod manifest;
 pub(crate) mod model;
 pub(crate) mod sniff;
 pub(crate) mod storage;
-#[allow(dead_code, reason = "who reads and writes archives follows")]
 pub(crate) mod tar;
 pub(crate) mod wrapper;

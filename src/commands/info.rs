@@ -95,8 +95,15 @@ fn look(path: &Path, args: &Args) -> Result<Vec<Info>> {
         let chain = formats::chain(named.source, named.format, &options)?;
         return Ok(chain.into_iter().map(|layer| info(&*layer.source, layer.facts)).collect());
     }
-    let facts = (named.format.inspect)(&*named.source, &limits)
+    let mut facts = (named.format.inspect)(&*named.source, &limits)
         .map_err(|error| error.format(named.format.name).path(&shown))?;
+    if named.format.open.is_none() && !formats::disks(&facts).is_empty() {
+        // What a container says of a disk is no proof of it.
+        let options = policy::open_options(path, &args.opening, &limits)?;
+        if let Ok(disk) = formats::open(named.source.clone(), named.format, &options) {
+            facts.disk_size = disk.disk_size();
+        }
+    }
     Ok(vec![info(&*named.source, facts)])
 }
 

@@ -70,6 +70,11 @@ pub struct Held {
     /// The files that its image is cut into, in order, where it is not in the one that the
     /// reference names.
     pub parts: Vec<String>,
+    /// Bytes that those files are said to have. If they have others, what is said of the disk is
+    /// said of another one.
+    pub size: Option<u64>,
+    /// The disk in the container that this one lies on top of: such a disk is not read.
+    pub parent: Option<String>,
     /// Bytes of the disk, if the container says so and can be believed: a smaller image is a disk
     /// with zeros behind it, a larger one is an error.
     pub capacity: Option<u64>,

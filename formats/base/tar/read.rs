@@ -88,6 +88,8 @@ pub(crate) struct Archive<'a> {
     /// Bytes of those.
     letters: u64,
     headers: u64,
+    /// Whether names are only looked at: none is refused.
+    glance: bool,
     done: bool,
 }
 
@@ -115,8 +117,14 @@ impl<'a> Archive<'a> {
             paths: BTreeMap::new(),
             letters: 0,
             headers: 0,
+            glance: false,
             done: false,
         }
+    }
+
+    /// The same, for a look at the names only: as they stand there, none of them refused.
+    pub(crate) fn glance(window: &'a dyn Window, limits: &'a Limits) -> Archive<'a> {
+        Archive { glance: true, ..Archive::new(window, Links::Listed, limits) }
     }
 
     /// Where the zeros begin that end it, once all members have been given.
@@ -229,7 +237,10 @@ impl<'a> Archive<'a> {
         let link = said.link.or(front.link).unwrap_or_else(|| header.link());
         let stored = said.size.map_or_else(|| header.size(), Ok)?;
         let folder = name.ends_with(b"/");
-        let path = path_of(&name, header.at)?;
+        let path = match self.glance {
+            true => String::from_utf8_lossy(&name).into_owned(),
+            false => path_of(&name, header.at)?,
+        };
         let kind = self.kind(header, folder, stored, &path, &link)?;
         let data = self.at;
         let (size, stretches, data) = match header.kind() {
@@ -247,7 +258,9 @@ impl<'a> Archive<'a> {
                 false => Err(Error::malformed(header.at, "a tar member without a name")),
             };
         }
-        self.remember(&path, kind == EntryKind::Folder, header.at)?;
+        if !self.glance {
+            self.remember(&path, kind == EntryKind::Folder, header.at)?;
+        }
         let (mode, usual) = (header.mode(), !front.unusual);
         let modified = said.modified.or_else(|| header.modified());
         let (header, end) = (start, self.end);

@@ -1,0 +1,70 @@
+//! OVA and OVF: virtual machines in a package, their disks as images of their own.
+//!
+//! ```text
+//!   NAME.ova = tar of:
+//!     NAME.ovf     XML: files ──▶ disks in them ──▶ machines that use those
+//!     NAME.mf      digests of the other files, a line each
+//!     NAME.cert    a signature of the manifest, and whose
+//!     disk.vmdk    images, perhaps in chunks (.000000000, .000000001, ...) or gzipped
+//! ```
+//!
+//! A descriptor may also lie by itself, with the files beside it. Any order of the members is
+//! read; .ovf comes first in what is written. Source: DMTF DSP0243 1.1 and 2.1, and what vendors
+//! do. Not supported: disks on top of each other, encryption, files behind a URL.
+
+mod certificate;
+mod check;
+mod contents;
+mod descriptor;
+mod held;
+mod inspect;
+mod machine;
+mod units;
+mod xml;
+
+use crate::base::model::create::whole_sectors;
+use crate::base::model::format::Format;
+
+/// The archive.
+pub(crate) static FORMAT: Format = Format {
+    name: "ova",
+    aliases: &[],
+    about: "virtual machines in an archive",
+    extensions: &["ova"],
+    probe: contents::probe,
+    inspect: inspect::archive,
+    entries: Some(contents::entries),
+    open: None,
+    forward: None,
+    padded: |size, _| whole_sectors(size),
+    create: None,
+    appends: None,
+    likeness: None,
+    measure: None,
+    check: Some(check::archive),
+    repair: None,
+    resize: None,
+    options: &[],
+};
+
+/// The text in it, by itself.
+pub(crate) static DESCRIPTOR: Format = Format {
+    name: "ovf",
+    aliases: &[],
+    about: "virtual machines, their disks in files beside it",
+    extensions: &["ovf"],
+    probe: inspect::probe,
+    inspect: inspect::descriptor,
+    entries: None,
+    open: None,
+    forward: None,
+    padded: |size, _| whole_sectors(size),
+    create: None,
+    appends: None,
+    likeness: None,
+    measure: None,
+    check: Some(check::descriptor),
+    repair: None,
+    resize: None,
+    options: &[],
+};
