@@ -36,9 +36,8 @@ pub(crate) fn open_inside(
     };
     let none = Held::default();
     let held = chosen.held.as_ref().unwrap_or(&none);
-    if let Some(parent) = &held.parent {
-        let what = format!("the disk lies on top of '{}'", parent.escape_debug());
-        return Err(Error::unsupported(what));
+    if let Some((kind, what)) = &held.lacks {
+        return Err(Error::new(*kind, what.clone()));
     }
     let outer: Arc<dyn Resolver> = options.resolver.clone();
     let Content { whole, parts, resolver } = content(source, chosen, held, &outer)?;

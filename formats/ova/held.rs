@@ -2,7 +2,7 @@
 
 use super::contents::Contents;
 use super::descriptor::{Disk, File, Package};
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::base::limits::Limits;
 use crate::base::model::entry::{Held, Stretch};
 use crate::base::tar::Member;
@@ -72,23 +72,30 @@ pub(super) fn inside(
     contents: &Contents,
     package: &Package,
     disk: &Disk,
-) -> Result<(Held, Option<String>)> {
+) -> (Held, Option<String>) {
     let mut held = of(disk);
-    let Some(file) = disk.file.map(|index| &package.files[index]) else { return Ok((held, None)) };
-    let members = members(contents, file)?;
+    let Some(file) = disk.file.map(|index| &package.files[index]) else { return (held, None) };
+    let members = match members(contents, file) {
+        Ok(members) => members,
+        Err(error) => {
+            held.stretches = None;
+            held.lacks.get_or_insert((error.kind(), error.to_string()));
+            return (held, None);
+        }
+    };
     let stretches: Vec<Stretch> =
         members.iter().flat_map(|member| member.stretches.iter().copied()).collect();
     let total = members.iter().map(|member| member.size).fold(0, u64::saturating_add);
     let names = members.iter().map(|member| contents.name_of(member).to_string());
     (held.stretches, held.parts) = (Some(stretches), names.collect());
-    let Some(size) = file.size.filter(|size| *size != total) else { return Ok((held, None)) };
+    let Some(size) = file.size.filter(|size| *size != total) else { return (held, None) };
     held.capacity = None;
     let href = &file.href;
     let what = format!(
         "the descriptor says that '{href}' has {size} bytes, and it has {total}: what it says of \
          the disk in it is not believed"
     );
-    Ok((held, Some(what)))
+    (held, Some(what))
 }
 
 /// Where a disk lies beside a descriptor.
@@ -114,6 +121,9 @@ pub(super) fn beside(package: &Package, disk: &Disk, limits: &Limits) -> Result<
 }
 
 fn of(disk: &Disk) -> Held {
-    let (capacity, parent) = (disk.capacity, disk.parent.clone());
-    Held { stretches: Some(Vec::new()), capacity, parent, ..Held::default() }
+    let lacks = disk.parent.as_ref().map(|parent| {
+        let (id, parent) = (disk.id.escape_debug(), parent.escape_debug());
+        (Kind::Unsupported, format!("the disk '{id}' lies on top of '{parent}'"))
+    });
+    Held { stretches: Some(Vec::new()), capacity: disk.capacity, lacks, ..Held::default() }
 }

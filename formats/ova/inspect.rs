@@ -60,7 +60,7 @@ pub(super) fn archive(window: &dyn Window, limits: &Limits) -> Result<Facts> {
     let mut facts = Facts::new("ova", "archive", 0);
     let mut disks = Vec::new();
     for disk in &package.disks {
-        let (held, odd) = held::inside(&contents, &package, disk)?;
+        let (held, odd) = held::inside(&contents, &package, disk);
         hazards(&mut facts, HazardKind::Irregular, odd);
         disks.push(held);
     }

@@ -91,7 +91,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     if report.is_json() {
         print_json(&as_json(args, format.name, &tally, &findings));
     } else {
-        tell(&report, &tally, &findings, args.quiet);
+        tell(&report, &tally, &findings, format.repair.is_some(), args.quiet);
     }
     Ok(if tally.is_clean() { Exit::Ok } else { Exit::No })
 }
@@ -130,7 +130,7 @@ fn severity(finding: &Finding) -> &'static str {
     }
 }
 
-fn tell(report: &Report, tally: &Tally, findings: &[Finding], quiet: bool) {
+fn tell(report: &Report, tally: &Tally, findings: &[Finding], mends: bool, quiet: bool) {
     for finding in findings.iter().filter(|_| !quiet) {
         let fixed = if finding.fixed { "mended " } else { "" };
         let what = escape(&finding.what);
@@ -151,7 +151,7 @@ fn tell(report: &Report, tally: &Tally, findings: &[Finding], quiet: bool) {
     }
     if tally.is_clean() {
         lines.push("nothing is wrong with the image".into());
-    } else if tally.corruptions_fixed + tally.leaks_fixed == 0 {
+    } else if mends && tally.corruptions_fixed + tally.leaks_fixed == 0 {
         lines.push(format!(
             "diskwright check -r {} mends what can be mended",
             if tally.corruptions + tally.check_errors > 0 { "all" } else { "leaks" }

@@ -1,6 +1,7 @@
 //! What lies inside a container: files by name, and where their bytes are.
 
 use crate::base::digest::Digest;
+use crate::base::error::Kind;
 
 /// So many bytes of a file that lies inside another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,8 +74,9 @@ pub struct Held {
     /// Bytes that those files are said to have. If they have others, what is said of the disk is
     /// said of another one.
     pub size: Option<u64>,
-    /// The disk in the container that this one lies on top of: such a disk is not read.
-    pub parent: Option<String>,
+    /// Why it cannot be read, where the container shows that: what sort of failure, and a
+    /// sentence.
+    pub lacks: Option<(Kind, String)>,
     /// Bytes of the disk, if the container says so and can be believed: a smaller image is a disk
     /// with zeros behind it, a larger one is an error.
     pub capacity: Option<u64>,
