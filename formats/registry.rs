@@ -3,12 +3,12 @@
 use crate::base::error::{Error, Result};
 use crate::base::model::format::Format;
 
-#[path = "iso/mod.rs"]
-mod iso;
 #[path = "docker/mod.rs"]
 mod docker;
 #[path = "gcp/mod.rs"]
 mod gcp;
+#[path = "iso/mod.rs"]
+mod iso;
 #[path = "luks/mod.rs"]
 mod luks;
 #[path = "ova/mod.rs"]

@@ -3,9 +3,9 @@
 mod args;
 mod commands;
 mod exit;
+mod folder;
 mod input;
 mod origin;
-mod folder;
 mod outputs;
 mod policy;
 mod progress;

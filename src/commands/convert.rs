@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use formats::{
-    Algorithm, Caching, Copied, CopyOptions, Create, Digest, Error, FORMATS, Format,
-    Forward, Image, Mark, Options, PourOptions, Rehearsal, Result, Source, Stage, Survey, Target,
-    Watch, Wrapper, Writer,
+    Algorithm, Caching, Copied, CopyOptions, Create, Digest, Error, FORMATS, Format, Forward,
+    Image, Mark, Options, PourOptions, Rehearsal, Result, Source, Stage, Survey, Target, Watch,
+    Wrapper, Writer,
 };
 use serde_json::{Map, Value, json};
 
