@@ -12,6 +12,7 @@ use crate::base::model::facts::Facts;
 use crate::base::model::image::{Image, Promise};
 use crate::base::model::reference::{Reference, Role};
 use crate::base::storage::{Pieces, Source, Span, Window};
+use crate::intake::unwrapped;
 use crate::open::{OpenOptions, Refuse, Resolver, open};
 use crate::probe::probe;
 
@@ -147,6 +148,7 @@ fn image(
     resolver: Arc<dyn Resolver>,
 ) -> Result<Box<dyn Image>> {
     let name = content.name();
+    let content = unwrapped(content, options.formats, options.limits)?;
     let format = probe(options.formats, &*content)?;
     if format.open.is_none() {
         let what = format!("it is {}, and only disks are looked for here", format.name);

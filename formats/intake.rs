@@ -16,6 +16,7 @@ use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
 use crate::base::model::format::Format;
+use crate::base::sniff::is_cpio;
 use crate::base::storage::{
     Access, BLOCK, Caching, ImageFile, Source, Target as _, Window, is_zero,
 };
@@ -164,8 +165,7 @@ fn not_an_image_too(
 fn holds_cpio(wrapper: Wrapper, front: &[u8]) -> bool {
     let mut members = Members::new(wrapper, Box::new(io::Cursor::new(front.to_vec())));
     let mut inside = [0; 6];
-    let read = members.read_exact(&mut inside);
-    read.is_ok() && (matches!(&inside, b"070701" | b"070702") || inside[..2] == [0xc7, 0x71])
+    members.read_exact(&mut inside).is_ok() && is_cpio(&inside)
 }
 
 /// Puts bytes that go by into a file without a name, so that each can be read at any time. `watch`

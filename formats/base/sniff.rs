@@ -99,7 +99,7 @@ pub(crate) fn packed_front(window: &dyn Window, limits: &Limits) -> Result<Optio
 /// Whether these are the first bytes of a cpio archive: what Linux unpacks into its first file
 /// system.
 pub(crate) fn is_cpio(front: &[u8]) -> bool {
-    [&b"070701"[..], b"070702", b"\xc7\x71"].iter().any(|mark| front.starts_with(mark))
+    [&b"070701"[..], b"070702", b"070707", b"\xc7\x71"].iter().any(|mark| front.starts_with(mark))
 }
 
 /// The first bytes of a file; fewer if it has fewer. `Awaiting` where they have not come yet.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::inspect::{Form, form};
 use super::layout::{
-    AT_END, GRAIN_MARKER, Header, MARKER_DIRECTORY, MARKER_END, MARKER_FOOTER, MARKER_TABLE,
+    AT_END, GRAIN_MARKER, HEADER, Header, MARKER_DIRECTORY, MARKER_END, MARKER_FOOTER, MARKER_TABLE,
     MARKERS, Marker, SECTOR,
 };
 use super::sparse;
@@ -77,6 +77,8 @@ impl Passing {
             let marker = Marker::parse(&window.array(at)?);
             let beyond = || Error::malformed(at, "a marker leads past every file");
             if marker.len == 0 {
+                // Of metadata, and of the end, the whole sector has to be there.
+                window.array::<HEADER>(at)?;
                 state.pass_over(&marker)?;
                 continue;
             }
