@@ -19,6 +19,7 @@ need fusermount fuse
 need mkfs.xfs xfsprogs
 need cryptsetup cryptsetup-bin
 need zstd zstd
+need python3 python3
 need lz4 lz4
 need cpio cpio
 need mkfs.btrfs btrfs-progs

@@ -13,6 +13,7 @@ use crate::base::model::image::{Image, Promise};
 use crate::base::model::reference::{Reference, Role};
 use crate::base::storage::{Pieces, Source, Span, Window};
 use crate::intake::unwrapped;
+use crate::layers;
 use crate::open::{OpenOptions, Refuse, Resolver, open};
 use crate::probe::probe;
 
@@ -28,13 +29,10 @@ pub(crate) fn open_inside(
     options: &OpenOptions,
 ) -> Result<Box<dyn Image>> {
     let all = disks(facts);
-    let number = options.disk.unwrap_or(1);
-    let Some(chosen) = number.checked_sub(1).and_then(|index| all.get(index)) else {
-        return Err(match all.len() {
-            0 => Error::unsupported("it holds no disk"),
-            count => Error::invalid(format!("there is no disk {number}: it holds {count}")),
-        });
-    };
+    if all.is_empty() {
+        return in_layers(source, facts, options);
+    }
+    let chosen = choose(&all, options.disk)?;
     let none = Held::default();
     let held = chosen.held.as_ref().unwrap_or(&none);
     if let Some((kind, what)) = &held.lacks {
@@ -53,6 +51,30 @@ pub(crate) fn open_inside(
     if !parts.is_empty() {
         promises.extend(beside(source, &parts, outer.as_ref(), options.limits)?);
     }
+    Ok(Box::new(Contained { image, promises }))
+}
+
+/// The one that is asked for, counted from 1 on, or the first.
+fn choose<T>(all: &[T], number: Option<usize>) -> Result<&T> {
+    let number = number.unwrap_or(1);
+    let chosen = number.checked_sub(1).and_then(|index| all.get(index));
+    chosen.ok_or_else(|| match all.len() {
+        0 => Error::unsupported("it holds no disk"),
+        count => Error::invalid(format!("there is no disk {number}: it holds {count}")),
+    })
+}
+
+/// A disk that lies as a file in the layers of a container image.
+fn in_layers(
+    source: &Arc<dyn Source>,
+    facts: &Facts,
+    options: &OpenOptions,
+) -> Result<Box<dyn Image>> {
+    let files = layers::disks(source, facts, options.formats, options.limits)?;
+    let content = choose(&files, options.disk)?;
+    let chosen = Reference::new(Role::Disk, content.name());
+    let image = image(content.clone(), options, Arc::new(Refuse))?;
+    let promises = promises(source, facts, &chosen)?;
     Ok(Box::new(Contained { image, promises }))
 }
 
@@ -141,7 +163,7 @@ pub fn inside(
     Ok(Arc::new(pieces))
 }
 
-/// The disk of an image that lies inside: of what format it is, its bytes say.
+/// The disk of an image that lies inside, perhaps compressed: of what format it is, its bytes say.
 fn image(
     content: Arc<dyn Source>,
     options: &OpenOptions,

@@ -53,6 +53,7 @@ mod digesting;
 mod forward;
 mod ingest;
 mod intake;
+mod layers;
 mod open;
 mod plan;
 mod pool;

@@ -99,6 +99,15 @@ struct Images<'a> {
     members: BTreeMap<String, Member>,
 }
 
+/// What indexes lead to.
+#[derive(Default)]
+struct Found<'a> {
+    /// Descriptors that were followed.
+    seen: u64,
+    /// Each with its digest, and where its manifest lies.
+    images: Vec<(Descriptor, Digest, &'a Member)>,
+}
+
 /// What is known of the first image.
 #[derive(Default)]
 struct Image {
@@ -197,13 +206,14 @@ impl<'a> Images<'a> {
     fn oci(&self) -> Result<Facts> {
         let member = self.find("index.json")?;
         let index: Index = parse(&self.text(member)?, &member.path, member.header)?;
-        let mut found = Vec::new();
+        let mut found = Found::default();
         let mut tags = Vec::new();
         let top = index.manifests.unwrap_or_default();
         for descriptor in &top {
             tags.extend(descriptor.tags().cloned());
         }
         self.manifests(top, MAX_DEPTH, &mut found)?;
+        let found = found.images;
         let Some((first, digest, member)) = found.first() else {
             return Ok(Image::default().facts("oci", 0, tags));
         };
@@ -229,20 +239,21 @@ impl<'a> Images<'a> {
         &'b self,
         descriptors: Vec<Descriptor>,
         depth: usize,
-        found: &mut Vec<(Descriptor, Digest, &'b Member)>,
+        found: &mut Found<'b>,
     ) -> Result<()> {
         for descriptor in descriptors {
-            if found.len() as u64 >= self.limits.max_entries {
+            if found.seen == self.limits.max_entries {
                 let most = self.limits.max_entries;
-                return Err(Error::limit(format!("more than {most} images")));
+                return Err(Error::limit(format!("more than {most} images and indexes")));
             }
+            found.seen += 1;
             let digest = descriptor.digest(0)?;
             if !self.members.contains_key(&blob(&digest)) {
                 continue;
             }
             let (digest, member) = self.blob(&descriptor, 0)?;
             if !descriptor.is_index() {
-                found.push((descriptor, digest, member));
+                found.images.push((descriptor, digest, member));
                 continue;
             }
             if depth == 0 {

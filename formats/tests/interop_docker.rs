@@ -1,0 +1,161 @@
+//! Container images and lone disks in archives, as Python's tarfile and GNU tar write them.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may fail")]
+
+mod disks;
+mod oracle;
+
+use formats::{Create, FORMATS, Facts, Kind, Limits, Role, Stream};
+
+use disks::read_all;
+use oracle::{Place, has};
+
+/// Makes an archive with a containerDisk of the file `disk.qcow2`: its layout, how layers are
+/// packed, how tar headers are written.
+const MAKE: &str = r#"
+import gzip, hashlib, io, json, sys, tarfile, time
+out, layout, packing, dialect = sys.argv[1:]
+dialect = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}[dialect]
+def add(tar, name, data, kind=tarfile.REGTYPE):
+    info = tarfile.TarInfo(name)
+    info.size, info.type, info.mtime, info.uid = len(data), kind, 12.5, 107
+    tar.addfile(info, io.BytesIO(data))
+def layer(*files):
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w", format=dialect) as tar:
+        add(tar, "disk", b"", tarfile.DIRTYPE)
+        for name, data in files: add(tar, name, data)
+    return raw.getvalue()
+disk = open("disk.qcow2", "rb").read()
+layers = [layer(("disk/old.img", b"x" * 512)), layer(("disk/.wh.old.img", b""), ("disk/disk.qcow2", disk)), layer(("etc/motd", b"hello"))]
+sha = lambda data: hashlib.sha256(data).hexdigest()
+config = json.dumps({"architecture": "arm64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": ["sha256:" + sha(l) for l in layers]}}).encode()
+packed = [gzip.compress(l, mtime=0) if packing == "gzip" else l for l in layers]
+with tarfile.open(out, "w", format=dialect) as tar:
+    if layout == "docker":
+        for l in layers:
+            add(tar, sha(l) + "/VERSION", b"1.0"); add(tar, sha(l) + "/layer.tar", l)
+        add(tar, sha(config) + ".json", config)
+        add(tar, "manifest.json", json.dumps([{"Config": sha(config) + ".json", "RepoTags": ["vm:1"], "Layers": [sha(l) + "/layer.tar" for l in layers]}]).encode())
+    else:
+        kind = "application/vnd.oci.image."
+        blob = lambda media, data: {"mediaType": kind + media, "digest": "sha256:" + sha(data), "size": len(data)}
+        manifest = json.dumps({"schemaVersion": 2, "config": blob("config.v1+json", config), "layers": [blob("layer.v1.tar", l) for l in packed]}).encode()
+        inner = json.dumps({"schemaVersion": 2, "manifests": [blob("manifest.v1+json", manifest)]}).encode()
+        absent = {"mediaType": kind + "manifest.v1+json", "digest": "sha256:" + "0" * 64, "size": 7}
+        top = blob("index.v1+json", inner); top["annotations"] = {"org.opencontainers.image.ref.name": "vm:1"}
+        add(tar, "blobs", b"", tarfile.DIRTYPE); add(tar, "blobs/sha256", b"", tarfile.DIRTYPE)
+        for data in packed + [config, manifest, inner]: add(tar, "blobs/sha256/" + sha(data), data)
+        add(tar, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        add(tar, "index.json", json.dumps({"schemaVersion": 2, "manifests": [absent, top]}).encode())
+"#;
+
+fn facts(place: &Place, name: &str) -> Facts {
+    let source = place.source(name);
+    let format = formats::probe(FORMATS, &*source).unwrap();
+    (format.inspect)(&*source, &Limits::default()).unwrap()
+}
+
+#[test]
+fn a_container_disk_is_read_through_its_layers() {
+    if !has(&["python3", "qemu-img"]) {
+        return;
+    }
+    let place = Place::new();
+    place.sparse("disk.raw", 3 << 20);
+    let convert = ["convert", "-c", "-O", "qcow2", "disk.raw", "disk.qcow2"];
+    place.must("qemu-img", &convert);
+    let disk = place.get("disk.raw");
+    for (layout, packing) in [("docker", "none"), ("oci", "none"), ("oci", "gzip")] {
+        for dialect in ["ustar", "gnu", "pax"] {
+            let name = format!("{layout}-{packing}-{dialect}.tar");
+            place.must("python3", &["-c", MAKE, &name, layout, packing, dialect]);
+            let facts = facts(&place, &name);
+            assert_eq!((facts.format, facts.variant), ("docker", layout));
+            let layers = facts.references.iter().filter(|layer| layer.role == Role::Layer);
+            assert_eq!(layers.count(), 3, "{name}");
+            // Config and layers; for OCI the manifest too.
+            assert_eq!(facts.vouches.len(), if layout == "oci" { 5 } else { 4 }, "{name}");
+            let image = place.open(&name, "docker");
+            assert!(read_all(&*image).unwrap() == disk, "{name}");
+            for promise in image.promises() {
+                promise.keep(&|| Ok(())).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_disk_in_an_archive_of_its_own_is_read_holes_and_all() {
+    if !has(&["tar"]) {
+        return;
+    }
+    let place = Place::new();
+    place.sparse("disk.raw", 30 << 20);
+    let disk = place.get("disk.raw");
+    for words in [&["-cf"][..], &["-Scf"], &["--format=ustar", "-cf"], &["--format=oldgnu", "-Scf"]]
+    {
+        let words: Vec<_> = words.iter().copied().chain(["disk.tar", "disk.raw"]).collect();
+        place.must("tar", &words);
+        let facts = facts(&place, "disk.tar");
+        assert_eq!((facts.format, facts.disk_size, facts.hazards.len()), ("gcp", 30 << 20, 0));
+        let image = place.open("disk.tar", "gcp");
+        assert!(read_all(&*image).unwrap() == disk, "{words:?}");
+        let forward = formats::format("gcp").unwrap().forward.unwrap();
+        let image = forward(place.source("disk.tar"), &Limits::default()).unwrap().unwrap();
+        assert!(read_all(&*image).unwrap() == disk, "{words:?}");
+    }
+    place.must("tar", &["--format=posix", "-Scf", "disk.tar", "disk.raw"]);
+    let error = place.try_open("disk.tar", "gcp", |_| {}).err().unwrap();
+    assert_eq!(error.kind(), Kind::Unsupported, "pax has other sparse files");
+}
+
+#[test]
+fn what_we_write_for_googles_cloud_tar_unpacks() {
+    if !has(&["tar", "cmp"]) {
+        return;
+    }
+    let place = Place::new();
+    let size = 1 << 30;
+    place.sparse("disk.raw", size);
+    let image = place.open("disk.raw", "raw");
+    let create = Create { size, ..Default::default() };
+    place.write("ours.tar", "gcp", &create, &*image);
+    let list = String::from_utf8(place.must("tar", &["-tvf", "ours.tar"])).unwrap();
+    assert_eq!(list.lines().count(), 1, "{list}");
+    assert!(list.contains("1073741824") && list.ends_with("disk.raw\n"), "{list}");
+    let magic = |name: &str| {
+        let mut bytes = [0; 8];
+        formats::Window::read(&*place.source(name), 257, &mut bytes).unwrap();
+        bytes
+    };
+    assert_eq!(&magic("ours.tar"), b"ustar  \0");
+    std::fs::create_dir(place.path("out")).unwrap();
+    place.must("tar", &["-C", "out", "-xf", "ours.tar"]);
+    place.must("cmp", &["disk.raw", "out/disk.raw"]);
+    let ours = place.open("ours.tar", "gcp");
+    let same = formats::compare(&*image, &*ours, &formats::CompareOptions::default()).unwrap();
+    assert_eq!(same, formats::Comparison::Same);
+
+    // Into a pipe it is the same.
+    let file = std::fs::File::create(place.path("piped.tar")).unwrap();
+    let make = formats::format("gcp").unwrap().create.unwrap();
+    let writer = make(std::sync::Arc::new(Stream::new(file)), &create).unwrap();
+    formats::copy(&*image, &*writer, &formats::CopyOptions::default()).unwrap();
+    place.must("cmp", &["ours.tar", "piped.tar"]);
+}
+
+#[test]
+fn disks_for_googles_cloud_have_whole_gibibytes() {
+    let gcp = formats::format("gcp").unwrap();
+    let options = formats::Options::default();
+    for (size, padded) in [(0, 1 << 30), (1, 1 << 30), (1 << 30, 1 << 30), ((1 << 30) + 1, 2 << 30)]
+    {
+        assert_eq!((gcp.padded)(size, &options).unwrap(), padded);
+    }
+    assert_eq!((gcp.padded)(u64::MAX, &options).unwrap_err().kind(), Kind::Invalid);
+    let target = std::sync::Arc::new(formats::Memory::default());
+    let create = Create { size: 512, ..Default::default() };
+    let made = (gcp.create.unwrap())(target, &create);
+    assert_eq!(made.err().unwrap().kind(), Kind::Invalid);
+}
