@@ -1,10 +1,10 @@
 //! docker: container images as archives, as `docker save` and tools for OCI layouts write them.
 //!
 //! ```text
-//!   tar ┬ manifest.json ──▶ config (JSON), layers: one array entry an image        docker save
-//!       ├ repositories ──▶ identifiers of images                                   and its old form
-//!       ├ oci-layout, index.json ──▶ blobs/sha256/...: manifest ──▶ config, layers  OCI
-//!       └ the layers: archives of files, each lies over those in front of it
+//!   tar ┬ manifest.json ──▶ config (JSON), layers; one entry an image    docker save
+//!       ├ repositories ──▶ identifiers of images                         its old form
+//!       ├ oci-layout, index.json ──▶ blobs: manifest ──▶ config, layers  OCI
+//!       └ the layers: archives of files, each over those in front of it
 //! ```
 //!
 //! The layers of the first image are references; a disk of a virtual machine that lies in them

@@ -13,9 +13,9 @@ use oracle::{Place, has};
 /// Makes an archive with a containerDisk of the file `disk.qcow2`: its layout, how layers are
 /// packed, how tar headers are written.
 const MAKE: &str = r#"
-import gzip, hashlib, io, json, sys, tarfile, time
+import gzip, hashlib, io, json, sys, tarfile
 out, layout, packing, dialect = sys.argv[1:]
-dialect = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}[dialect]
+dialect = getattr(tarfile, dialect.upper() + "_FORMAT")
 def add(tar, name, data, kind=tarfile.REGTYPE):
     info = tarfile.TarInfo(name)
     info.size, info.type, info.mtime, info.uid = len(data), kind, 12.5, 107
@@ -26,28 +26,41 @@ def layer(*files):
         add(tar, "disk", b"", tarfile.DIRTYPE)
         for name, data in files: add(tar, name, data)
     return raw.getvalue()
-disk = open("disk.qcow2", "rb").read()
-layers = [layer(("disk/old.img", b"x" * 512)), layer(("disk/.wh.old.img", b""), ("disk/disk.qcow2", disk)), layer(("etc/motd", b"hello"))]
 sha = lambda data: hashlib.sha256(data).hexdigest()
-config = json.dumps({"architecture": "arm64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": ["sha256:" + sha(l) for l in layers]}}).encode()
+text = lambda value: json.dumps(value).encode()
+disk = open("disk.qcow2", "rb").read()
+layers = [
+    layer(("disk/old.img", b"x" * 512)),
+    layer(("disk/.wh.old.img", b""), ("disk/disk.qcow2", disk)),
+    layer(("etc/motd", b"hello")),
+]
+ids = ["sha256:" + sha(l) for l in layers]
+config = text({"architecture": "arm64", "os": "linux", "rootfs": {"diff_ids": ids}})
 packed = [gzip.compress(l, mtime=0) if packing == "gzip" else l for l in layers]
+def save(tar):
+    for l in layers:
+        add(tar, sha(l) + "/VERSION", b"1.0")
+        add(tar, sha(l) + "/layer.tar", l)
+    name, names = sha(config) + ".json", [sha(l) + "/layer.tar" for l in layers]
+    add(tar, name, config)
+    add(tar, "manifest.json", text([{"Config": name, "RepoTags": ["vm:1"], "Layers": names}]))
+def oci(tar):
+    def blob(kind, data):
+        kind = "application/vnd.oci.image." + kind
+        return {"mediaType": kind, "digest": "sha256:" + sha(data), "size": len(data)}
+    parts = [blob("layer.v1.tar", l) for l in packed]
+    manifest = text({"config": blob("config.v1+json", config), "layers": parts})
+    inner = text({"manifests": [blob("manifest.v1+json", manifest)]})
+    absent = blob("manifest.v1+json", b"of another machine")
+    top = blob("index.v1+json", inner)
+    top["annotations"] = {"org.opencontainers.image.ref.name": "vm:1"}
+    add(tar, "blobs", b"", tarfile.DIRTYPE)
+    add(tar, "blobs/sha256", b"", tarfile.DIRTYPE)
+    for data in packed + [config, manifest, inner]: add(tar, "blobs/sha256/" + sha(data), data)
+    add(tar, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+    add(tar, "index.json", text({"schemaVersion": 2, "manifests": [absent, top]}))
 with tarfile.open(out, "w", format=dialect) as tar:
-    if layout == "docker":
-        for l in layers:
-            add(tar, sha(l) + "/VERSION", b"1.0"); add(tar, sha(l) + "/layer.tar", l)
-        add(tar, sha(config) + ".json", config)
-        add(tar, "manifest.json", json.dumps([{"Config": sha(config) + ".json", "RepoTags": ["vm:1"], "Layers": [sha(l) + "/layer.tar" for l in layers]}]).encode())
-    else:
-        kind = "application/vnd.oci.image."
-        blob = lambda media, data: {"mediaType": kind + media, "digest": "sha256:" + sha(data), "size": len(data)}
-        manifest = json.dumps({"schemaVersion": 2, "config": blob("config.v1+json", config), "layers": [blob("layer.v1.tar", l) for l in packed]}).encode()
-        inner = json.dumps({"schemaVersion": 2, "manifests": [blob("manifest.v1+json", manifest)]}).encode()
-        absent = {"mediaType": kind + "manifest.v1+json", "digest": "sha256:" + "0" * 64, "size": 7}
-        top = blob("index.v1+json", inner); top["annotations"] = {"org.opencontainers.image.ref.name": "vm:1"}
-        add(tar, "blobs", b"", tarfile.DIRTYPE); add(tar, "blobs/sha256", b"", tarfile.DIRTYPE)
-        for data in packed + [config, manifest, inner]: add(tar, "blobs/sha256/" + sha(data), data)
-        add(tar, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-        add(tar, "index.json", json.dumps({"schemaVersion": 2, "manifests": [absent, top]}).encode())
+    save(tar) if layout == "docker" else oci(tar)
 "#;
 
 fn facts(place: &Place, name: &str) -> Facts {
