@@ -31,6 +31,17 @@ for target in $targets; do
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
     # A list of writes is no image: that target finds its own way.
     [ "$target" != write ] || continue
+    if [ "$target" = wrapper ]; then
+        for packed in testdata/good/raw/*.zst testdata/good/vmdk/*.zst; do
+            seed="fuzz/corpus/$target/seed-$(basename "$packed" .zst)"
+            cp "$packed" "$seed.zst"
+            for packer in gzip bzip2 "xz --block-size=8192" "zstd -q -19" lz4; do
+                command -v "${packer%% *}" >/dev/null || continue
+                zstd -dcq "$packed" | head -c 100000 | $packer -c > "$seed.${packer%% *}"
+            done
+        done
+        continue
+    fi
     for packed in testdata/good/*/*.zst; do
         seed="fuzz/corpus/$target/seed-$(basename "$(dirname "$packed")")-$(basename "$packed" .zst)"
         # What comes before the image says how a stream is cut.

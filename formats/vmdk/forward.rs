@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::inspect::{Form, form};
 use super::layout::{
-    AT_END, GRAIN_MARKER, HEADER, Header, MARKER_DIRECTORY, MARKER_END, MARKER_FOOTER, MARKER_TABLE,
-    MARKERS, Marker, SECTOR,
+    AT_END, GRAIN_MARKER, HEADER, Header, MARKER_DIRECTORY, MARKER_END, MARKER_FOOTER,
+    MARKER_TABLE, MARKERS, Marker, SECTOR,
 };
 use super::sparse;
 use crate::base::codec::Codec;
