@@ -119,7 +119,7 @@ pub fn way(
     if let Some(passing) = passing {
         return Ok(Way::Disk(passing));
     }
-    let why = "its tables are not in front of what they speak of";
+    let why = "it cannot be read from its front to its end";
     Ok(Way::Aside(Forward { bytes: ahead.again()?, ..forward }, why))
 }
 
