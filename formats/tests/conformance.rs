@@ -7,16 +7,11 @@ mod disks;
 
 use std::sync::Arc;
 
-use disks::{Dice, Made, Variant, disk, made, made_on, raw, read_all, usage, variants};
+use disks::{Dice, Made, Variant, disk, made, made_on, raw, read_all, usage, variants, writable};
 use formats::{
     CompareOptions, Comparison, Create, FORMATS, Format, Hazard, HazardKind, Image, Kind, Limits,
     Memory, Options, Place, compare,
 };
-
-/// The formats that can be written.
-fn writable() -> impl Iterator<Item = &'static Format> {
-    FORMATS.iter().copied().filter(|format| format.create.is_some())
-}
 
 /// The size of the disk that such an image gets when this one is asked for.
 fn size_for(format: &Format, size: u64) -> u64 {

@@ -9,7 +9,7 @@ mod disks;
 use std::path::Path;
 use std::sync::Arc;
 
-use disks::{content, disk, goods, image, lone_variants, open, raw, read_all};
+use disks::{content, disk, goods, image, lone_variants, open, raw, read_all, writable};
 use formats::{
     Access, Beneath, Caching, CopyOptions, Create, FORMATS, Facts, Format, HazardKind, ImageFile,
     Kind, Limits, Memory, OpenOptions, Options, Result, Source, Survey,
@@ -519,7 +519,7 @@ fn a_few_pages_that_claim_to_be_gigabytes_are_refused_at_once() {
 #[test]
 fn a_disk_larger_than_the_caller_allows_is_refused() {
     let limits = Limits { max_disk_size: 1000, ..Default::default() };
-    for format in FORMATS.iter().filter(|format| format.create.is_some()) {
+    for format in writable() {
         let bytes = image(format, &lone_variants(format, 1024)[0].create, &*raw(&[1; 1024]), 1);
         let source = Arc::new(Memory::new(bytes));
         let error = formats::open(source, format, &OpenOptions::new(FORMATS, &limits)).err();
@@ -594,12 +594,12 @@ fn containers_that_are_not_read_yet_do_not_pass_for_raw() {
 /// Images of every format, small enough to be tried in thousands of ways: name, file and disk.
 fn specimens() -> Vec<(String, &'static Format, Vec<u8>, Vec<u8>)> {
     let mut list = Vec::new();
-    for format in FORMATS.iter().filter(|format| format.create.is_some()) {
+    for format in writable() {
         let bytes = disk(10, 40 << 10);
         for variant in lone_variants(format, bytes.len() as u64) {
             let file = image(format, &variant.create, &*raw(&bytes), 1);
             if file.len() < 80 << 10 {
-                list.push((variant.name, *format, file, bytes.clone()));
+                list.push((variant.name, format, file, bytes.clone()));
             }
         }
     }

@@ -23,10 +23,10 @@ struct Way {
 }
 
 static WAYS: LazyLock<Vec<Way>> = LazyLock::new(|| {
-    let writable = FORMATS.iter().filter(|format| format.create.is_some());
+    let writable = disks::writable();
     let ways = writable.flat_map(|format| {
         let all = lone_variants(format, SIZE as u64).into_iter();
-        all.map(|variant| Way { format, create: variant.create })
+        all.map(move |variant| Way { format, create: variant.create })
     });
     ways.collect()
 });
@@ -182,7 +182,7 @@ proptest! {
         known in any::<proptest::sample::Index>(), value in "[0-9kMGTPEonf.-]{0,9}",
         size in any::<u64>(),
     ) {
-        for format in FORMATS.iter().filter(|format| format.create.is_some()) {
+        for format in disks::writable() {
             let mut options = Options::new(pairs.clone());
             if !format.options.is_empty() {
                 options.set(format.options[known.index(format.options.len())].name, value.clone());

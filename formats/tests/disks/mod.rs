@@ -224,6 +224,13 @@ pub(crate) fn usage(disk: &[u8]) -> Box<Usage<'_>> {
     })
 }
 
+/// The formats that can be written, and whose disks may be small. Of those for Google's cloud none
+/// is: they are tried by themselves.
+pub(crate) fn writable() -> impl Iterator<Item = &'static Format> {
+    let small = |format: &&Format| (format.padded)(1, &Options::default()).unwrap() < 1 << 30;
+    FORMATS.iter().copied().filter(|format| format.create.is_some()).filter(small)
+}
+
 /// A way to make an image.
 #[derive(Clone)]
 pub(crate) struct Variant {
