@@ -228,6 +228,54 @@ xorriso -as mkisofs -quiet -R -V HYBRID -b boot.img -no-emul-boot -boot-load-siz
     -partition_offset 16 -o image tree 2> log
 volume iso-hybrid
 
+# packed FORMAT NAME DISK-SIZE: an archive, and the disk that is read out of it.
+packed() {
+    mkdir -p "$here/good/$1"
+    zstd -19 --quiet --force image -o "$here/good/$1/$2.zst"
+    printf 'format = "%s"\ndisk_size = %s\nsha256 = "%s"\n' "$1" "$3" \
+        "$(sha256sum disk.raw | cut -d' ' -f1)" > "$here/good/$1/$2.toml"
+    rm -rf image
+}
+archive() {
+    dialect=$1
+    shift
+    tar --format="$dialect" --mtime=@0 --owner=107 --group=107 --numeric-owner "$@"
+}
+sum() { sha256sum "$1" | cut -d' ' -f1; }
+# Google's: plain, and with holes.
+cp plain disk.raw
+archive gnu -cf image disk.raw
+packed gcp gcp 307200
+archive gnu -Scf image disk.raw
+packed gcp gcp-sparse 307200
+# Container images, as docker saves them and as an OCI layout, with a disk in the layer below.
+mkdir -p below/disk above/etc saved/below saved/above oci/blobs/sha256
+cp disk.raw below/disk/disk.img
+echo hello > above/etc/motd
+archive ustar -C below -cf saved/below/layer.tar disk/disk.img
+archive ustar -C above -cf saved/above/layer.tar etc/motd
+printf '{"architecture":"amd64","os":"linux","rootfs":{"diff_ids":["sha256:%s","sha256:%s"]}}' \
+    "$(sum saved/below/layer.tar)" "$(sum saved/above/layer.tar)" > config
+config=$(sum config)
+cp config "saved/$config.json"
+printf '[{"Config":"%s.json","RepoTags":["vm:1"],"Layers":%s}]' "$config" \
+    '["below/layer.tar","above/layer.tar"]' > saved/manifest.json
+archive ustar -C saved -cf image "$config.json" below/layer.tar above/layer.tar manifest.json
+packed docker docker-save 0
+blob() {
+    cp "$2" "oci/blobs/sha256/$(sum "$2")"
+    printf '{"mediaType":"application/vnd.oci.image.%s","digest":"sha256:%s","size":%s}' \
+        "$1" "$(sum "$2")" "$(stat -c %s "$2")"
+}
+below=$(blob layer.v1.tar saved/below/layer.tar)
+above=$(blob layer.v1.tar saved/above/layer.tar)
+printf '{"config":%s,"layers":[%s,%s]}' "$(blob config.v1+json config)" "$below" "$above" > list
+printf '{"schemaVersion":2,"manifests":[%s]}' "$(blob manifest.v1+json list)" > oci/index.json
+printf '{"imageLayoutVersion":"1.0.0"}' > oci/oci-layout
+archive ustar --sort=name -C oci -cf image blobs index.json oci-layout
+packed docker docker-oci 0
+rm -rf below above saved oci
+
 cp plain image
 keep raw plain
 head -c 1000 plain > image
