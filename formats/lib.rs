@@ -50,6 +50,7 @@ mod compare;
 mod container;
 mod copy;
 mod digesting;
+mod export;
 mod forward;
 mod ingest;
 mod intake;
@@ -76,6 +77,7 @@ pub use base::model::format::{
     RepairFn, ResizeFn, Usage,
 };
 pub use base::model::image::{Image, Joined, Promise, Reader, Stack, Walk};
+pub use base::model::machine::{DescribeFn, Machine, MachineDisk, System};
 pub use base::model::reference::{Reference, Role};
 pub use base::model::writer::{Measure, Piece, Slot, Writer};
 pub use base::storage::{
@@ -87,6 +89,7 @@ pub use compare::{CompareOptions, Comparison, compare};
 pub use container::{disks, inside};
 pub use copy::{Copied, CopyOptions, Stage, copy};
 pub use digesting::{Mark, digests, follow};
+pub use export::{Export, export};
 pub use forward::{Passing, Way, way};
 pub use ingest::{Ingest, Verdict};
 pub use intake::{Forward, Input, spool, unwrap, unwrapped};
@@ -97,5 +100,5 @@ pub use plan::Survey;
 pub use pool::{Unwatched, Watch, default_threads};
 pub use pour::{PourOptions, pour};
 pub use probe::{foreign, matches, probe};
-pub use registry::{FORMATS, IsoAuthor, format};
+pub use registry::{FORMATS, IsoAuthor, describe, format, machine};
 pub use rehearse::{Performance, Rehearsal};

@@ -1,7 +1,10 @@
 //! Every format, one line each.
 
 use crate::base::error::{Error, Result};
+use crate::base::limits::Limits;
 use crate::base::model::format::Format;
+use crate::base::model::machine::{Machine, MachineDisk};
+use crate::base::storage::Window;
 
 #[path = "docker/mod.rs"]
 mod docker;
@@ -60,4 +63,14 @@ pub fn format(name: &str) -> Result<&'static Format> {
         let names: Vec<_> = FORMATS.iter().map(|format| format.name).collect();
         Error::invalid(format!("there is no format '{name}'; formats: {}", names.join(", ")))
     })
+}
+
+/// The text that describes a machine and its disks: what an archive of it begins with.
+pub fn describe(machine: &Machine, disks: &[MachineDisk]) -> Result<Vec<u8>> {
+    ova::describe(machine, disks)
+}
+
+/// The machine that an archive holds: the first one, as far as its descriptor speaks of it.
+pub fn machine(window: &dyn Window, limits: &Limits) -> Result<Option<Machine>> {
+    ova::machine(window, limits)
 }

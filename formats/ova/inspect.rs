@@ -10,6 +10,7 @@ use crate::base::limits::Limits;
 use crate::base::manifest::{self, Line};
 use crate::base::model::entry::{Held, Vouch};
 use crate::base::model::facts::{Detail, Facts, Hazard, HazardKind, Value};
+use crate::base::model::machine::Machine;
 use crate::base::model::reference::{Reference, Role};
 use crate::base::storage::{Span, Window};
 
@@ -247,4 +248,16 @@ fn certified(facts: &mut Facts, contents: &Contents) {
             facts.details.push(Detail { name: "certificate", value: Value::Map(value) });
         }
     }
+}
+
+/// The machine that a package is of, to make another one like it: the first, if there are several.
+pub(crate) fn machine(window: &dyn Window, limits: &Limits) -> Result<Option<Machine>> {
+    let package = match contents::probe(window)? {
+        true => {
+            let contents = contents::read(window, limits)?;
+            ovf::read(&xml::parse(&contents.descriptor.bytes, limits)?, limits)?
+        }
+        false => text(window, limits)?,
+    };
+    Ok(package.machines.first().map(super::machine::Machine::model))
 }

@@ -4,6 +4,7 @@ use super::units;
 use super::xml::Element;
 use crate::base::error::Result;
 use crate::base::model::facts::Value;
+use crate::base::model::machine::{self as model, System};
 
 /// Kinds of hardware, by their numbers in CIM.
 const CPU: &str = "3";
@@ -185,6 +186,27 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// One to be made like it.
+    pub(super) fn model(&self) -> model::Machine {
+        let name = self.name.as_ref().or(self.id.as_ref());
+        let usual = model::Machine::new(name.map_or("machine", |name| name));
+        let os = match (self.os, &self.os_type) {
+            (Some(id), vmware) => System { id, vmware: vmware.clone() },
+            (None, Some(vmware)) => System { vmware: Some(vmware.clone()), ..usual.os },
+            (None, None) => usual.os,
+        };
+        model::Machine {
+            cpus: self.cpus.unwrap_or(usual.cpus),
+            memory: self.memory.unwrap_or(usual.memory),
+            efi: self.firmware == Some("efi"),
+            secure_boot: self.secure_boot,
+            os,
+            networks: self.networks.clone(),
+            hardware: self.hardware.clone().unwrap_or(usual.hardware),
+            name: usual.name,
+        }
     }
 
     /// As `info` shows it.

@@ -14,6 +14,7 @@
 
 mod certificate;
 mod check;
+mod compose;
 mod contents;
 mod descriptor;
 mod held;
@@ -21,6 +22,9 @@ mod inspect;
 mod machine;
 mod units;
 mod xml;
+
+pub(crate) use compose::describe;
+pub(crate) use inspect::machine;
 
 use crate::base::model::create::whole_sectors;
 use crate::base::model::format::Format;

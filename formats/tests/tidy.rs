@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 /// Files that every room may have; what else it has is a noun of its format.
 const NEVER: [&str; 6] = ["util", "utils", "common", "helper", "helpers", "misc"];
 /// What stands beside the rooms, and works on formats that are handed to it.
-const DEEDS: [&str; 15] = [
+const DEEDS: [&str; 16] = [
     "digesting.rs",
     "layers.rs",
+    "export.rs",
     "intake.rs",
     "forward.rs",
     "pour.rs",

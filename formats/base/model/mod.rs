@@ -9,5 +9,6 @@ pub(crate) mod finding;
 pub(crate) mod format;
 pub(crate) mod identity;
 pub(crate) mod image;
+pub(crate) mod machine;
 pub(crate) mod reference;
 pub(crate) mod writer;

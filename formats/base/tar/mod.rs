@@ -12,16 +12,13 @@
 //! not. The format is that of POSIX 1003.1 (`pax`, ustar interchange format), and of the manual of
 //! GNU tar, "Basic Tar Format".
 
-#[allow(dead_code, reason = "who writes archives follows")]
 mod header;
 mod pax;
 mod read;
 mod sparse;
-#[allow(dead_code, reason = "who writes archives follows")]
 mod write;
 
 pub(crate) use read::{Archive, Links, Member, probe};
-#[allow(unused_imports, reason = "the rooms that use them follow")]
 pub(crate) use write::{Dialect, header, padding, trailer};
 
 /// Headers, and content, are filled up to this.
