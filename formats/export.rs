@@ -128,7 +128,11 @@ impl Plan {
         }
         let mut text = (export.describe)(export.machine, &disks)?;
         let len = usize::try_from(self.descriptor_len).map_err(|_| Error::limit("a text"))?;
-        text.resize(len, b'\n');
+        text.resize(len, b' ');
+        // A text ends with a line's end.
+        if let Some(last) = text.last_mut() {
+            *last = b'\n';
+        }
         Ok(text)
     }
 }

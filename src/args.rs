@@ -42,6 +42,9 @@ pub(crate) struct Opening {
     /// Refuse images in which a check finds a corruption
     #[arg(long)]
     pub(crate) sound: bool,
+    /// Which of the disks that a container holds (default 1)
+    #[arg(long, value_name = "N")]
+    pub(crate) disk: Option<usize>,
     #[command(flatten)]
     pub(crate) bounds: Bounds,
 }

@@ -58,8 +58,8 @@ pub(crate) struct Wants<'a> {
     pub(crate) once: bool,
     /// Whether bytes are enough, whose number is not known.
     pub(crate) bytes: bool,
-    /// Which disk of a container.
-    pub(crate) disk: Option<usize>,
+    /// Whether nothing is to be said but errors.
+    pub(crate) quiet: bool,
 }
 
 /// Opens the inputs, behind each other if there are several.
@@ -106,7 +106,11 @@ fn disk(
 ) -> Result<Box<dyn Image>> {
     let source = policy::whole(input, wrappers, opening)?;
     let named = policy::known(path, source, format)?;
-    policy::disk(path, &named, wants.snapshot, opening)
+    let disk = policy::disk(path, &named, wants.snapshot, opening)?;
+    if !wants.quiet {
+        policy::tell_of_others(&named, opening)?;
+    }
+    Ok(disk)
 }
 
 /// What goes by, if it can be used as it does; else put aside first.
@@ -118,7 +122,7 @@ fn passing(
     opening: &Opening,
 ) -> Result<Origin> {
     let shown = crate::remote::shown(path);
-    let way = formats::way(forward, format, FORMATS, wants.disk, &opening.limits());
+    let way = formats::way(forward, format, FORMATS, opening.disk, &opening.limits());
     let (forward, why) = match way.map_err(|error| error.path(shown))? {
         Way::Raw(forward) if wants.bytes => return Ok(Origin::Raw(forward)),
         Way::Disk(passing) if wants.once => return Ok(Origin::Disk(Disk::Passing(passing))),

@@ -123,6 +123,7 @@ pub(crate) fn open_options<'a>(
     let mut options = OpenOptions::new(FORMATS, limits);
     options.resolver = resolver(path, opening)?;
     options.strict = opening.sound;
+    options.disk = opening.disk;
     options.backing_format = opening.backing_format.as_deref().map(formats::format).transpose()?;
     Ok(options)
 }
@@ -138,6 +139,22 @@ pub(crate) fn disk(
     let mut options = open_options(path, opening, &limits)?;
     options.snapshot = snapshot.map(str::to_owned);
     formats::open(named.source.clone(), named.format, &options).map_err(|error| error.path(path))
+}
+
+/// Says that a container holds more disks than the one that is read, if nobody said which.
+pub(crate) fn tell_of_others(named: &Named, opening: &Opening) -> Result<()> {
+    if opening.disk.is_some() || named.format.open.is_some() {
+        return Ok(());
+    }
+    let facts = (named.format.inspect)(&*named.source, &opening.limits())?;
+    if let [first, _, ..] = formats::disks(&facts)[..] {
+        let (count, first) = (formats::disks(&facts).len(), escape(&first.name));
+        note(&format!(
+            "diskwright: it holds {count} disks, and this is the first, '{first}'; --disk N reads \
+             another one, a folder as output takes all"
+        ));
+    }
+    Ok(())
 }
 
 /// `Invalid` if the output is one of the files that are read: it would be lost.

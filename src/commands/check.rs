@@ -27,25 +27,25 @@ Examples:
 pub(crate) struct Args {
     /// Image to check
     #[arg(value_name = "FILE")]
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// Format of the image; found out if not given
     #[arg(short, long = "format", value_name = "FORMAT")]
-    format: Option<String>,
+    pub(super) format: Option<String>,
     /// Mend the image in place: room that is lost, or all that can be mended
     #[arg(short, long, value_enum, value_name = "WHAT")]
     repair: Option<What>,
     /// Say nothing but errors
     #[arg(short, long)]
-    quiet: bool,
+    pub(super) quiet: bool,
     /// Cache mode of the image: writeback, writethrough, none, directsync, unsafe
     #[arg(short = 'T', long = "cache", value_name = "MODE", default_value = "writeback")]
     #[arg(value_parser = caching)]
-    cache: Caching,
+    pub(super) cache: Caching,
     /// How the result is told
     #[arg(long, value_enum, value_name = "KIND", default_value_t)]
-    output: OutputKind,
+    pub(super) output: OutputKind,
     #[command(flatten)]
-    opening: Opening,
+    pub(super) opening: Opening,
 }
 
 /// What is to be mended.

@@ -11,6 +11,8 @@ use formats::{
 };
 use serde_json::{Map, Value, json};
 
+use super::ova::{Asked, Packed, Wishes};
+use super::unpack;
 use crate::args::{
     Opening, OutputKind, Settings, algorithm, caching, digest, options_help, packing, settings,
     size, snapshot,
@@ -37,6 +39,8 @@ Examples:
   diskwright convert -n -O raw cloud.qcow2 /dev/sdX
   diskwright convert -O raw cloud.qcow2.xz disk.raw.zst
   diskwright convert -O qcow2 appliance.ova disk.qcow2
+  diskwright convert -O qcow2 appliance.ova folder/
+  diskwright convert -O ova --memory 4G --firmware efi --nic lan disk.qcow2 appliance.ova
   diskwright convert --hash sha256 -O raw https://example.org/cloud.qcow2 disk.raw
   cat cloud.raw.gz | diskwright convert -O raw - - | dd of=/dev/sdX bs=4M
   diskwright convert -O qcow2 -o help")]
@@ -124,6 +128,8 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_name = "KIND", default_value_t)]
     output: OutputKind,
     #[command(flatten)]
+    wishes: Wishes,
+    #[command(flatten)]
     opening: Opening,
 }
 
@@ -141,26 +147,28 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     if is_pipe(output) && args.output == OutputKind::Json {
         return Err(Error::invalid("an image and a report do not go into one pipe"));
     }
-    let streams = is_pipe(output) || packing_of(args, output).is_some();
-    let twice = streams && !appends(target_format, &options);
-    let wants = origin::Wants {
-        format: args.format.as_deref(),
-        snapshot: args.snapshot.as_deref(),
-        caching: args.source_cache,
-        algorithms: input_algorithms(args),
-        once: !twice && args.backing.is_none() && options.text("backing_file").is_none(),
-        bytes: target_format.name == "raw" && args.output_format_is_plain(&options),
-        disk: None,
-    };
-    let (origin, digests) = origin::open(inputs, &wants, &args.opening)?;
-    let job = Job { args, format: target_format, output, options };
-    let digesting = digests.begin();
-    match origin {
-        Origin::Raw(forward) => job.pour(forward, digesting),
-        Origin::Disk(disk) => job.convert(&disk, digesting),
+    let job = |output| Job { args, format: target_format, output, options: options.clone() };
+    if target_format.name == "ova" {
+        return job(output).pack(inputs);
     }
+    if args.wishes.are_said() {
+        let name = target_format.name;
+        return Err(Error::invalid(format!(
+            "{name} images know nothing of a machine: -O ova does"
+        )));
+    }
+    let [input] = inputs else { return job(output).read(inputs, &args.opening) };
+    if !unpack::is_folder(output) {
+        return job(output).read(inputs, &args.opening);
+    }
+    let stated = args.format.as_deref();
+    let places = unpack::places(input, output, stated, target_format, &args.opening)?;
+    for (number, path) in &places {
+        let opening = Opening { disk: Some(*number), ..args.opening.clone() };
+        job(path).read(inputs, &opening)?;
+    }
+    Ok(Exit::Ok)
 }
-
 impl Args {
     /// Whether a raw output is nothing but the bytes that come: then their number need not be
     /// known in advance.
@@ -217,6 +225,59 @@ struct Done {
 }
 
 impl Job<'_> {
+    /// Reads the inputs as one disk, and writes that.
+    fn read(&self, inputs: &[PathBuf], opening: &Opening) -> Result<Exit> {
+        let args = self.args;
+        let streams = is_pipe(self.output) || packing_of(args, self.output).is_some();
+        let twice = streams && !appends(self.format, &self.options);
+        let wants = origin::Wants {
+            format: args.format.as_deref(),
+            snapshot: args.snapshot.as_deref(),
+            caching: args.source_cache,
+            algorithms: input_algorithms(args),
+            once: !twice && args.backing.is_none() && self.options.text("backing_file").is_none(),
+            bytes: self.format.name == "raw" && args.output_format_is_plain(&self.options),
+            quiet: args.quiet,
+        };
+        let (origin, digests) = origin::open(inputs, &wants, opening)?;
+        let digesting = digests.begin();
+        match origin {
+            Origin::Raw(forward) => self.pour(forward, digesting),
+            Origin::Disk(disk) => self.convert(&disk, digesting),
+        }
+    }
+
+    /// Packs the inputs for a machine.
+    fn pack(&self, inputs: &[PathBuf]) -> Result<Exit> {
+        let args = self.args;
+        if args.no_create || args.backing.is_some() || !input_algorithms(args).is_empty() {
+            let what = "-n, -B and digests of the input are nothing for an archive of a machine";
+            return Err(Error::invalid(what));
+        }
+        let asked = Asked {
+            format: args.format.as_deref(),
+            snapshot: args.snapshot.as_deref(),
+            caching: args.source_cache,
+            opening: &args.opening,
+        };
+        let packed = Packed::open(inputs, self.output, &asked, &args.wishes)?;
+        let output = Outputs::create(self.output, args.cache, &packed.files(), &self.how())?;
+        let progress = Progress::new(args.progress && !args.quiet);
+        let how = CopyOptions {
+            threads: self.threads(),
+            sparse: self.sparse(),
+            rate: args.rate,
+            watch: &progress,
+            ..CopyOptions::default()
+        };
+        let copied = packed.write(&output.target(), &how)?;
+        let of_output = self.output_digests(&output)?;
+        output.commit()?;
+        let (size, of_input) = (packed.size(), Vec::new());
+        self.report(&Done { size, padding: 0, copied, of_output, of_input });
+        Ok(Exit::Ok)
+    }
+
     fn how(&self) -> How {
         How {
             packing: packing_of(self.args, self.output),

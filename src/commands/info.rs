@@ -261,7 +261,8 @@ pub(super) fn value_json(value: &Value) -> Json {
     }
 }
 
-fn value_text(value: &Value) -> String {
+/// A value as people read it.
+pub(super) fn value_text(value: &Value) -> String {
     match value {
         Value::Flag(flag) => if *flag { "yes" } else { "no" }.into(),
         Value::Number(number) => number.to_string(),

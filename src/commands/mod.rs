@@ -12,7 +12,9 @@ mod ls;
 mod manual;
 mod map;
 mod measure;
+mod ova;
 mod resize;
+mod unpack;
 
 use std::fmt::Write as _;
 
@@ -45,6 +47,7 @@ enum Command {
     Ls(ls::Args),
     Extract(extract::Args),
     Iso(iso::Args),
+    Ova(ova::Args),
     Measure(measure::Args),
     Resize(resize::Args),
     Manual(manual::Args),
@@ -63,6 +66,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Ls(args) => ls::run(&args),
         Command::Extract(args) => extract::run(&args),
         Command::Iso(args) => iso::run(&args),
+        Command::Ova(args) => ova::run(&args),
         Command::Measure(args) => measure::run(&args),
         Command::Resize(args) => resize::run(&args),
         Command::Manual(args) => manual::run(&args),
