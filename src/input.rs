@@ -1,7 +1,7 @@
 //! What a user names → bytes: a file, a pipe, a URL, through the compression around it.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -12,7 +12,10 @@ use formats::{
     Source, Wrapper,
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+
 use crate::args::Opening;
+use crate::progress::is_stopped;
 use crate::remote::{self, Opened};
 
 /// Bytes that were named, and what was taken off around them.
@@ -61,7 +64,15 @@ fn open(path: &Path, opening: &Opening, caching: Caching) -> Result<Input> {
     let fail = |error| Error::io("cannot open", error).path(path);
     if path == Path::new("-") {
         let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(fail)?;
-        return Ok(forward("standard input".into(), File::from(stdin)));
+        let mut stdin = File::from(stdin);
+        let is_file = stdin.metadata().is_ok_and(|data| data.is_file());
+        if is_file && stdin.stream_position().is_ok_and(|at| at == 0) {
+            // A file that was put there from its front: any of it can be read.
+            let path = Path::new("/dev/stdin");
+            let file = ImageFile::open(path, opening.access(), caching)?;
+            return Ok(Input::Whole(Arc::new(file)));
+        }
+        return Ok(forward("standard input".into(), stdin));
     }
     let kind = path.metadata().map(|data| data.file_type());
     if kind.is_ok_and(|kind| kind.is_fifo() || kind.is_char_device() || kind.is_socket()) {
@@ -72,7 +83,27 @@ fn open(path: &Path, opening: &Opening, caching: Caching) -> Result<Input> {
 }
 
 fn forward(name: String, file: File) -> Input {
-    Input::Forward(Forward { name, len: None, bytes: Box::new(file) })
+    Input::Forward(Forward { name, len: None, bytes: Box::new(Patient(file)) })
+}
+
+/// A pipe, which may keep us waiting: a signal ends that.
+struct Patient(File);
+
+impl Read for Patient {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let tick = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+        loop {
+            if is_stopped() {
+                return Err(std::io::Error::other(Error::cancelled()));
+            }
+            let mut ready = [PollFd::new(&self.0, PollFlags::IN)];
+            match rustix::event::poll(&mut ready, Some(&tick)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return self.0.read(out),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
 }
 
 /// Digests of an input, taken while it is read.

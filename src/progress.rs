@@ -22,11 +22,16 @@ pub(crate) fn catch_signals() {
     let _ = ctrlc::set_handler(stop);
 }
 
+/// Whether a signal has said stop.
+pub(crate) fn is_stopped() -> bool {
+    STOPPED.load(Ordering::SeqCst)
+}
+
 /// Waits. `Err` as soon as a signal says stop.
 pub(crate) fn sleep(time: Duration) -> std::io::Result<()> {
     let mut left = time;
     while !left.is_zero() {
-        if STOPPED.load(Ordering::SeqCst) {
+        if is_stopped() {
             return Err(std::io::Error::other("stopped before the end"));
         }
         let step = left.min(Duration::from_millis(100));

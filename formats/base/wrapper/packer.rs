@@ -49,16 +49,20 @@ impl Packer {
         threads: usize,
         out: impl Write + Send + 'static,
     ) -> Result<Packer> {
-        let level = match wrapper {
+        let name = wrapper.name();
+        let (usual, most) = match wrapper {
             Wrapper::Bzip2 | Wrapper::Lz4 => {
-                let name = wrapper.name();
                 return Err(Error::unsupported(format!("{name} is read, not written")));
             }
-            Wrapper::Gzip | Wrapper::Xz => level.unwrap_or(6),
-            Wrapper::Zstd => level.unwrap_or(3),
+            Wrapper::Gzip => (6, 12),
+            Wrapper::Xz => (6, 9),
+            Wrapper::Zstd => (3, 22),
         };
-        // A level that there is not is told now, and not by a thread later.
-        pack(wrapper, level, b"?")?;
+        let level = level.unwrap_or(usual);
+        if !(1..=most).contains(&level) {
+            let what = format!("{name} has levels from 1 to {most}, and not {level}");
+            return Err(Error::invalid(what));
+        }
         let threads = threads.max(1);
         let (work, todo) = sync_channel::<(u64, Vec<u8>)>(threads);
         let todo = Arc::new(Mutex::new(todo));
