@@ -18,6 +18,8 @@ need vmdkmount libvmdk-utils
 need fusermount fuse
 need mkfs.xfs xfsprogs
 need cryptsetup cryptsetup-bin
+need xorriso xorriso
+need genisoimage genisoimage
 need zstd zstd
 need python3 python3
 need lz4 lz4

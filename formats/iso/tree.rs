@@ -76,6 +76,10 @@ impl Tree {
     /// Adds something at a path; folders on the way are made. `Invalid` if the path is none, or
     /// taken; a folder may come twice.
     pub(super) fn add(&mut self, path: &str, mode: u32, kind: NodeKind) -> Result<()> {
+        if let Some(part) = path.split('/').find(|part| names::check(part, 0).is_err()) {
+            let (path, part) = (path.escape_debug(), part.escape_debug());
+            return Err(Error::invalid(format!("'{part}' in '{path}' is no name for a file")));
+        }
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = self.way(folder, path)?;
         if let NodeKind::Folder(_) = kind
@@ -120,9 +124,6 @@ impl Tree {
         kind: NodeKind,
     ) -> Result<usize> {
         let shown = path.escape_debug();
-        if names::check(name, 0).is_err() {
-            return Err(Error::invalid(format!("'{shown}' is no path for a file")));
-        }
         if name.len() > 255 {
             return Err(Error::invalid(format!("a name in '{shown}' is longer than 255 bytes")));
         }
@@ -132,9 +133,10 @@ impl Tree {
                 "'{shown}' goes through something else than folders"
             )));
         };
-        if children.insert(name.to_owned(), number).is_some() {
+        if children.contains_key(name) {
             return Err(Error::invalid(format!("there are two of the path '{shown}'")));
         }
+        children.insert(name.to_owned(), number);
         self.nodes.push(Node { name: name.to_owned(), parent, mode, kind });
         Ok(number)
     }
