@@ -90,10 +90,17 @@ fn digest(disk: &dyn Image, only_data: bool) -> Result<String> {
 }
 
 /// What we see in an image: the size and the digest of its disk.
-fn see(path: &Path, only_data: bool) -> Result<(String, u64, String)> {
+fn see(path: &Path, row: &Row) -> Result<(String, u64, String)> {
     let limits = Limits::default();
     let source = Arc::new(ImageFile::open(path, Access::Read, Caching::Writeback)?);
+    let source = formats::unwrapped(source, FORMATS, &limits)?;
     let format = formats::probe(FORMATS, &*source)?;
+    if row["note"].starts_with("expect=info") {
+        // A descriptor whose files are not here can be looked at all the same.
+        let facts = (format.inspect)(&*source, &limits)?;
+        return Ok((format.name.into(), facts.disk_size, String::new()));
+    }
+    let only_data = row["content_sha256"].starts_with("nz:");
     let mut options = OpenOptions::new(FORMATS, &limits);
     let folder = path.parent().unwrap();
     options.resolver = Arc::new(Beneath::new(folder, folder, Access::Read)?);
@@ -139,7 +146,7 @@ fn images_that_others_made_hold_what_others_see_in_them() {
                 lay_out(&corpus, &part["file"], folder.path());
             }
         }
-        let seen = see(&path, row["content_sha256"].starts_with("nz:"));
+        let seen = see(&path, row);
         if let Err(why) = judge(row, seen) {
             wrong.push(format!("{}: {why}", row["file"]));
         }
