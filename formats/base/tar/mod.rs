@@ -8,9 +8,9 @@
 //! ```
 //!
 //! A header of a kind of its own in front of another one says what has no room in that: a long
-//! name (GNU `L`, `K`; pax `x`, `g`), a large size. Old GNU sparse files are read, pax ones are
-//! not. The format is that of POSIX 1003.1 (`pax`, ustar interchange format), and of the manual of
-//! GNU tar, "Basic Tar Format".
+//! name (GNU `L`, `K`; pax `x`, `g`), a large size. Sparse files are read as headers of old GNU and
+//! as pax ones of version 1.0 have them. The format is that of POSIX 1003.1 (`pax`, ustar
+//! interchange format), and of the manual of GNU tar, "Basic Tar Format".
 
 mod header;
 mod pax;

@@ -9,7 +9,34 @@ pub(super) struct Attributes {
     pub(super) link: Option<Vec<u8>>,
     pub(super) size: Option<u64>,
     pub(super) modified: Option<i64>,
-    pub(super) sparse: bool,
+    pub(super) sparse: Option<Sparse>,
+}
+
+/// What records of GNU's say of a member with holes.
+#[derive(Clone, Default)]
+pub(super) struct Sparse {
+    /// The version of its map, where that stands in front of its content.
+    version: [Option<u64>; 2],
+    name: Option<Vec<u8>>,
+    size: Option<u64>,
+}
+
+impl Sparse {
+    fn take(&mut self, key: &[u8], value: &[u8]) {
+        match key {
+            b"major" => self.version[0] = decimal(value),
+            b"minor" => self.version[1] = decimal(value),
+            b"name" => self.name = Some(value.to_vec()),
+            b"realsize" => self.size = decimal(value),
+            _ => {}
+        }
+    }
+
+    /// Its name, and its size with the holes. `None` if its map stands somewhere else.
+    pub(super) fn known(self) -> Option<(Vec<u8>, u64)> {
+        let known = self.version == [Some(1), Some(0)];
+        self.name.zip(self.size).filter(|_| known)
+    }
 }
 
 impl Attributes {
@@ -48,8 +75,11 @@ impl Attributes {
                 let whole = value.split(|byte| *byte == b'.').next().unwrap_or_default();
                 self.modified = decimal(whole).and_then(|time| i64::try_from(time).ok());
             }
-            _ if key.starts_with(b"GNU.sparse.") => self.sparse = true,
-            _ => {}
+            _ => {
+                if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+                    self.sparse.get_or_insert_default().take(key, value);
+                }
+            }
         }
         Ok(())
     }
@@ -61,12 +91,13 @@ impl Attributes {
             link: self.link.or_else(|| others.link.clone()),
             size: self.size.or(others.size),
             modified: self.modified.or(others.modified),
-            sparse: self.sparse || others.sparse,
+            sparse: self.sparse.or_else(|| others.sparse.clone()),
         }
     }
 }
 
-fn decimal(digits: &[u8]) -> Option<u64> {
+/// A number in decimal digits.
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }

@@ -229,11 +229,15 @@ impl<'a> Archive<'a> {
     /// The member of this header; `None` if it is the folder that all others lie in.
     fn member(&mut self, header: &Header, front: Front, start: u64) -> Result<Option<Member>> {
         let said = front.local.or(&self.global);
-        if said.sparse {
-            let what = "a sparse tar member as pax has it";
-            return Err(Error::unsupported(what).at(header.at));
-        }
-        let name = said.path.or(front.name).unwrap_or_else(|| header.name());
+        let holes = match said.sparse {
+            Some(sparse) => Some(sparse.known().ok_or_else(|| {
+                let what = "a sparse tar member of an old kind of pax";
+                Error::unsupported(what).at(header.at)
+            })?),
+            None => None,
+        };
+        let (real_name, real_size) = holes.unzip();
+        let name = real_name.or(said.path).or(front.name).unwrap_or_else(|| header.name());
         let link = said.link.or(front.link).unwrap_or_else(|| header.link());
         let stored = said.size.map_or_else(|| header.size(), Ok)?;
         let folder = name.ends_with(b"/");
@@ -243,10 +247,15 @@ impl<'a> Archive<'a> {
         };
         let kind = self.kind(header, folder, stored, &path, &link)?;
         let data = self.at;
-        let (size, stretches, data) = match header.kind() {
-            b'S' => {
+        let (size, stretches, data) = match (header.kind(), real_size) {
+            (b'S', _) => {
                 let sparse = Sparse::read(header, stored, self.window, self.limits)?;
                 (sparse.size, sparse.stretches, sparse.data)
+            }
+            (_, Some(size)) => {
+                let (window, limits) = (self.window, self.limits);
+                let sparse = Sparse::read_in_front(data, stored, size, window, limits)?;
+                (sparse.size, sparse.stretches, data)
             }
             _ if stored == 0 => (0, Vec::new(), data),
             _ => (stored, vec![Stretch::stored(data, stored)], data),

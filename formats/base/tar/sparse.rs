@@ -1,8 +1,9 @@
-//! Sparse members as GNU tar has always had them: a list of stretches in the header, and in blocks
-//! behind it.
+//! Members with holes, as GNU tar has them: a list of stretches in the header and in blocks behind
+//! it, or in front of the content.
 
 use super::BLOCK;
 use super::header::{Header, number};
+use super::pax::decimal;
 use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
 use crate::base::model::entry::Stretch;
@@ -39,10 +40,7 @@ impl Sparse {
     ) -> Result<Sparse> {
         let broken = || Error::malformed(header.at, "a sparse tar member whose list is broken");
         let size = number(&header.block[483..495]).ok_or_else(broken)?;
-        if size > limits.max_disk_size {
-            let what = format!("a sparse tar member of {size} bytes");
-            return Err(Error::limit(what).at(header.at));
-        }
+        bounded(size, header.at, limits)?;
         let mut lists = vec![header.block[386..482].to_vec()];
         let mut more = header.block[482] != 0;
         let mut data = header.at.saturating_add(BLOCK);
@@ -64,13 +62,73 @@ impl Sparse {
             list.add(offset.ok_or_else(broken)?, len.ok_or_else(broken)?, data)
                 .ok_or_else(broken)?;
         }
-        if list.stored != stored || list.end > size {
-            return Err(broken());
+        let stretches = list.finish(size, stored).ok_or_else(broken)?;
+        Ok(Sparse { size, stretches, data })
+    }
+
+    /// The member whose `stored` bytes at `at` begin with its list: decimal numbers, a line each.
+    pub(super) fn read_in_front(
+        at: u64,
+        stored: u64,
+        size: u64,
+        window: &dyn Window,
+        limits: &Limits,
+    ) -> Result<Sparse> {
+        let broken = || Error::malformed(at, "a sparse tar member whose list is broken");
+        bounded(size, at, limits)?;
+        let mut lines = Lines { window, next: at, block: Vec::new() };
+        let count = lines.number()?;
+        if count > limits.max_entries {
+            return Err(Error::limit("a sparse tar member in too many pieces").at(at));
         }
-        if list.end < size {
-            list.stretches.push(Stretch { offset: None, len: size - list.end });
+        let mut pairs = Vec::new();
+        for _ in 0..count {
+            pairs.push((lines.number()?, lines.number()?));
         }
-        Ok(Sparse { size, stretches: list.stretches, data })
+        let data = lines.next;
+        let mut list = List { stretches: Vec::new(), end: 0, stored: 0 };
+        for (offset, len) in pairs {
+            list.add(offset, len, data).ok_or_else(broken)?;
+        }
+        let content = stored.checked_sub(data - at).ok_or_else(broken)?;
+        let stretches = list.finish(size, content).ok_or_else(broken)?;
+        Ok(Sparse { size, stretches, data: at })
+    }
+}
+
+fn bounded(size: u64, at: u64, limits: &Limits) -> Result<()> {
+    match size <= limits.max_disk_size {
+        true => Ok(()),
+        false => Err(Error::limit(format!("a sparse tar member of {size} bytes")).at(at)),
+    }
+}
+
+/// Lines in blocks, from the front.
+struct Lines<'a> {
+    window: &'a dyn Window,
+    /// The block behind the one that is read.
+    next: u64,
+    /// What is left of that one, the last byte first.
+    block: Vec<u8>,
+}
+
+impl Lines<'_> {
+    fn number(&mut self) -> Result<u64> {
+        let mut digits = Vec::new();
+        loop {
+            let broken = || Error::malformed(self.next, "a sparse tar member with a broken list");
+            let Some(byte) = self.block.pop() else {
+                let block: [u8; 512] = self.window.array(self.next)?;
+                self.block.extend(block.iter().rev());
+                self.next = self.next.checked_add(BLOCK).ok_or_else(broken)?;
+                continue;
+            };
+            match byte {
+                b'\n' => return decimal(&digits).ok_or_else(broken),
+                _ if digits.len() == 20 => return Err(broken()),
+                _ => digits.push(byte),
+            }
+        }
     }
 }
 
@@ -87,5 +145,14 @@ impl List {
         self.stored = self.stored.checked_add(len)?;
         self.end = offset.checked_add(len)?;
         Some(())
+    }
+
+    /// All stretches, with the hole at the end. `None` if they have not the bytes that they should.
+    fn finish(mut self, size: u64, stored: u64) -> Option<Vec<Stretch>> {
+        let hole = size.checked_sub(self.end)?;
+        if hole > 0 {
+            self.stretches.push(Stretch { offset: None, len: hole });
+        }
+        (self.stored == stored).then_some(self.stretches)
     }
 }
