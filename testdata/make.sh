@@ -276,6 +276,59 @@ archive ustar --sort=name -C oci -cf image blobs index.json oci-layout
 packed docker docker-oci 0
 rm -rf below above saved oci
 
+# A machine in an archive, with a disk of qemu-img's; and the text of one by itself.
+qemu-img convert -f raw -O vmdk -o subformat=streamOptimized plain machine-disk1.vmdk
+cat > machine.ovf << TEXT
+<?xml version="1.0"?>
+<Envelope ovf:version="1.0" xmlns="http://schemas.dmtf.org/ovf/envelope/1"
+    xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1" xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData"
+    xmlns:vmw="http://www.vmware.com/schema/ovf">
+  <References>
+    <File ovf:href="machine-disk1.vmdk" ovf:id="file1" ovf:size="$(stat -c %s machine-disk1.vmdk)"/>
+  </References>
+  <DiskSection>
+    <Info>Disks</Info>
+    <Disk ovf:capacity="300" ovf:capacityAllocationUnits="byte * 2^10" ovf:diskId="disk1"
+        ovf:fileRef="file1"
+        ovf:format="http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/>
+  </DiskSection>
+  <VirtualSystem ovf:id="machine">
+    <Info>A machine</Info>
+    <OperatingSystemSection ovf:id="96" vmw:osType="debian10_64Guest"/>
+    <VirtualHardwareSection>
+      <Item><rasd:InstanceID>1</rasd:InstanceID><rasd:ResourceType>3</rasd:ResourceType>
+        <rasd:VirtualQuantity>2</rasd:VirtualQuantity></Item>
+      <Item><rasd:InstanceID>2</rasd:InstanceID><rasd:ResourceType>6</rasd:ResourceType></Item>
+      <Item><rasd:AddressOnParent>0</rasd:AddressOnParent>
+        <rasd:HostResource>ovf:/disk/disk1</rasd:HostResource>
+        <rasd:InstanceID>3</rasd:InstanceID><rasd:Parent>2</rasd:Parent>
+        <rasd:ResourceType>17</rasd:ResourceType></Item>
+      <vmw:Config ovf:required="false" vmw:key="firmware" vmw:value="efi"/>
+    </VirtualHardwareSection>
+  </VirtualSystem>
+</Envelope>
+TEXT
+for file in machine.ovf machine-disk1.vmdk; do
+    echo "SHA256($file)= $(sha256sum $file | cut -d' ' -f1)"
+done > machine.mf
+# machine FORMAT NAME MORE: packs the file image, whose disk is the content.
+machine() {
+    mkdir -p "$here/good/$1"
+    zstd -19 --quiet --force image -o "$here/good/$1/$2.zst"
+    printf 'format = "%s"\ndisk_size = %s\nsha256 = "%s"\n%s' "$1" "$(stat -c %s plain)" \
+        "$(sha256sum plain | cut -d' ' -f1)" "$3" > "$here/good/$1/$2.toml"
+    rm -f image
+}
+tar --format=ustar --owner=0 --group=0 --mtime=@1000000000 -cf image \
+    machine.ovf machine.mf machine-disk1.vmdk
+machine ova ova-one-disk ''
+tar --format=posix --owner=0 --group=0 --mtime=@1000000000 \
+    --pax-option=delete=atime,delete=ctime -cf image ./machine-disk1.vmdk ./machine.mf ./machine.ovf
+machine ova ova-descriptor-last ''
+cp machine.ovf image
+machine ovf ovf-by-itself 'beside = "machine-disk1.vmdk"
+'
+
 cp plain image
 keep raw plain
 head -c 1000 plain > image

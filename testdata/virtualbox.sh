@@ -75,6 +75,48 @@ judge_vmdk() {
     [ $status = 0 ] || sed 's/^/        /' "$work/said"
 }
 
+# manage ARGUMENTS: VirtualBox's own command, in the sid.
+manage() { HOME=/images/home timeout 300 chroot "$sid" VBoxManage "$@" > "$work/said" 2>&1; }
+
+# judge_ova OPTIONS: VirtualBox has to import the machine, and give its disk back; it has to refuse
+# what has one byte of another value, in every file of the archive, and so do we.
+judge_ova() {
+    rm -rf "$work"/image* "$work/back" "$work/machine"
+    mkdir -p "$work/home" "$work/machine"
+    # shellcheck disable=SC2086
+    "$ours" convert -q -f raw -O ova --name image $1 "$work/disk" "$work/image.ova"
+    status=0
+    "$ours" ova verify -q "$work/image.ova" || status=1
+    manage import /images/image.ova --vsys 0 --vmname image --basefolder /images/machine || status=1
+    chroot "$sid" vbox-img convert --srcfilename /images/machine/image/image-disk1.vmdk \
+        --dstfilename /images/back --dstformat RAW > "$work/said" 2>&1 || status=1
+    cmp -s "$work/disk" "$work/back" || status=1
+    manage unregistervm image --delete || true
+    tell "VirtualBox imports: ova $1" $status
+    [ $status = 0 ] || sed 's/^/        /' "$work/said"
+    size=$(stat -c %s "$work/image.ova")
+    # In the description, in a digest, in the middle of the disk.
+    digest=$(grep -abo 'SHA[0-9]*(image.ovf)= ' "$work/image.ova" | head -1 | cut -d: -f1)
+    for at in 700 $((digest + 30)) $((size / 2)); do
+        cp "$work/image.ova" "$work/image-bad.ova"
+        byte=$(dd if="$work/image.ova" bs=1 skip=$at count=1 status=none | od -An -tu1)
+        # shellcheck disable=SC2059
+        printf "\\$(printf %o $((byte ^ 1)))" |
+            dd of="$work/image-bad.ova" bs=1 seek=$at conv=notrunc status=none
+        status=0
+        "$ours" ova verify -q "$work/image-bad.ova" > /dev/null 2>&1 && status=1
+        manage import /images/image-bad.ova --vsys 0 --vmname bad --basefolder /images/machine &&
+            status=1
+        manage unregistervm bad --delete || true
+        tell "VirtualBox and we refuse: ova $1, another byte at $at" $status
+    done
+}
+
+disk 83968
+for options in '--hardware virtualbox-2.2 --manifest sha1 --os debian --nic NAT' \
+    '--cpus 2 --memory 2G --firmware efi --os ubuntu' '--manifest sha512'; do
+    judge_ova "$options"
+done
 for sectors in 83971 16384 8390656; do
     disk $sectors
     for options in static=off static=on block_size=128k static=on,block_size=16M; do
