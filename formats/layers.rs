@@ -79,7 +79,7 @@ fn in_layer(
     limits: &Limits,
 ) -> Result<Vec<Arc<dyn Source>>> {
     let layer = unwrapped(inside(source, name, stretches)?, formats, limits)?;
-    if !tar::probe(&*layer)? && !layer.is_empty() {
+    if !tar::probe(&*layer)? && !is_blank(&*layer)? {
         return Err(Error::unsupported("a layer that is no archive of files"));
     }
     let mut found = BTreeMap::new();
@@ -96,4 +96,11 @@ fn in_layer(
     hidden.all |= below.all;
     hidden.names.append(&mut below.names);
     Ok(found.into_values().collect())
+}
+
+/// Whether it begins with the zeros that end an archive, or with nothing: an archive of nothing.
+fn is_blank(layer: &dyn Source) -> Result<bool> {
+    let mut block = [0; 512];
+    let read = layer.read_at(0, &mut block).map_err(|error| Error::io("cannot read", error))?;
+    Ok(block[..read].iter().all(|byte| *byte == 0))
 }

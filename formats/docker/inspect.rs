@@ -189,7 +189,7 @@ impl<'a> Images<'a> {
                     called => called,
                 };
                 image.vouch(layer, said);
-                image.layer(layer, None, false, self.limits)?;
+                image.layer(layer, Some("tar".to_string()), false, self.limits)?;
             }
         }
         let all = images.iter().flat_map(|image| image.repo_tags.iter().flatten());
@@ -347,8 +347,11 @@ fn beside(path: &str, to: &str) -> String {
     for part in to.split('/') {
         match part {
             "" | "." => {}
-            ".." if parts.pop().is_none() => return "..".to_string(),
-            ".." => {}
+            ".." => {
+                if parts.pop().is_none() {
+                    return "..".to_string();
+                }
+            }
             part => parts.push(part),
         }
     }

@@ -34,7 +34,7 @@ pub(super) fn padded(size: u64, _: &Options) -> Result<u64> {
 
 /// The header, and bytes of the whole archive.
 fn shape(size: u64) -> Result<(Vec<u8>, u64)> {
-    if size == 0 || size % GIB != 0 {
+    if size == 0 || !size.is_multiple_of(GIB) {
         let what = format!("a disk of {size} bytes, which is no whole number of GiB");
         return Err(Error::invalid(what).format("gcp"));
     }

@@ -133,6 +133,7 @@ fn a_disk_is_read_through_the_layers_that_lie_over_it() {
     assert_eq!(content(&saved(&[low.clone()]), None), one);
     assert_eq!(content(&saved(&[low.clone(), nothing.clone()]), None), one);
     assert_eq!(content(&saved(&[low.clone(), both.clone()]), Some(2)), two);
+    assert_eq!(content(&saved(&[low.clone(), vec![0; 10240], vec![]]), None), one);
     assert_eq!(content(&saved(&[both.clone(), gone("disk/.wh.a.raw")]), None), two);
     let cover = ["disk/.wh..wh..opq", ".wh.disk", ".wh..wh..opq"];
     let link = tar(&[("disk", b'2', b"etc")]);
