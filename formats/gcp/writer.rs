@@ -1,13 +1,14 @@
 //! The bytes of the disk behind a header, and zeros behind those.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::inspect::NAME;
 use crate::base::error::{Error, Result};
 use crate::base::model::create::{Create, Options};
 use crate::base::model::format::Usage;
 use crate::base::model::writer::{Measure, Piece, Slot, Writer};
-use crate::base::storage::{Put, Span, Target};
+use crate::base::storage::{Buffer, Put, Span, Target};
 use crate::base::tar::{self, Dialect};
 
 /// Stretches begin at a multiple of this: a size that reads and writes well.
@@ -23,6 +24,8 @@ struct Archive {
     len: u64,
     /// Whether the file may hold something else than zeros already.
     used: bool,
+    /// Up to where the disk has been handed over: a smaller one has zeros behind it.
+    reached: AtomicU64,
 }
 
 /// Up to the next GiB.
@@ -60,7 +63,8 @@ pub(super) fn create(target: Arc<dyn Target>, create: &Create) -> Result<Box<dyn
         let fail = |error| Error::io("cannot make room", error).format("gcp");
         target.set_len(len).map_err(fail)?;
     }
-    Ok(Box::new(Archive { target, header, size: create.size, len, used }))
+    let (size, reached) = (create.size, AtomicU64::new(0));
+    Ok(Box::new(Archive { target, header, size, len, used, reached }))
 }
 
 impl Writer for Archive {
@@ -70,14 +74,12 @@ impl Writer for Archive {
 
     fn reserve(&self, start: u64, piece: Piece) -> Result<Option<Slot>> {
         let offset = start.saturating_add(self.header.len() as u64);
+        if let Piece::Plain(len) | Piece::Zero(len) = piece {
+            self.reached.fetch_max(start.saturating_add(len), Ordering::Relaxed);
+        }
         match piece {
             Piece::Plain(len) => Ok(Some(Slot { offset, len })),
-            Piece::Zero(_) if !self.used => Ok(None),
-            Piece::Zero(len) => {
-                let fail = |error| Error::io("cannot write zeros", error).at(offset);
-                self.target.zero(Span::new(offset, len)?).map_err(fail)?;
-                Ok(None)
-            }
+            Piece::Zero(len) => self.zero(Span::new(offset, len)?).map(|()| None),
             Piece::Backing(_) | Piece::Packed(_) => {
                 Err(Error::invalid("the disk in it takes bytes only").format("gcp"))
             }
@@ -95,7 +97,10 @@ impl Writer for Archive {
 
     /// The header last, unless it had to be first.
     fn finish(&self) -> Result<()> {
-        let end = self.size + self.header.len() as u64;
+        let front = self.header.len() as u64;
+        let end = self.size + front;
+        let reached = self.reached.load(Ordering::Relaxed).min(self.size) + front;
+        self.zero(Span::new(reached, end - reached)?)?;
         let zeros = usize::try_from(self.len - end).expect("a trailer of some KiB");
         self.target.put(end, &vec![0; zeros])?;
         if !self.target.appends_only() {
@@ -103,6 +108,25 @@ impl Writer for Archive {
             self.target.put(0, &self.header)?;
         }
         self.target.settle()
+    }
+}
+
+impl Archive {
+    /// Makes a stretch of the file zeros: where they are not there already, and where a pipe takes
+    /// them, byte by byte.
+    fn zero(&self, span: Span) -> Result<()> {
+        if !self.target.appends_only() {
+            let fail = |error| Error::io("cannot write zeros", error).at(span.start());
+            return if self.used { self.target.zero(span).map_err(fail) } else { Ok(()) };
+        }
+        let zeros = Buffer::new(1 << 20);
+        let mut at = span.start();
+        while at < span.end() {
+            let len = usize::try_from(span.end() - at).unwrap_or(usize::MAX).min(zeros.len());
+            self.target.put(at, &zeros[..len])?;
+            at += len as u64;
+        }
+        Ok(())
     }
 }
 
