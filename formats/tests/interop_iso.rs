@@ -164,7 +164,8 @@ fn details(place: &Place, name: &str) -> String {
     let facts = place.facts(name, "iso");
     assert!(facts.hazards.is_empty(), "{:?}", facts.hazards);
     let text = |value: &Value| format!("{value:?}");
-    facts.details.iter().map(|d| format!("{}={}\n", d.name, text(&d.value))).collect()
+    let lines = facts.details.iter().map(|d| format!("{}={}", d.name, text(&d.value)));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -220,7 +221,7 @@ fn we_see_what_others_boot_from() {
     }
     let place = Place::new();
     put(&place, "tree/boot.img", &[1; 4096]);
-    put(&place, "tree/efi.img", &[2; 70_000]);
+    put(&place, "tree/efi.img", &vec![2; 70_000]);
     let front = ["-as", "mkisofs", "-quiet", "-R", "-V", "BOTH", "-o", "theirs.iso"];
     let bios = ["-b", "boot.img", "-no-emul-boot", "-boot-load-size", "4"];
     let efi = ["-eltorito-alt-boot", "-e", "efi.img", "-no-emul-boot"];
@@ -299,7 +300,7 @@ fn firmware_finds_what_we_make_it_boot_from() {
     let mut image = vec![0; 5000];
     Dice::new(9).fill(&mut image);
     put(&place, "tree/boot/loader.img", &image);
-    put(&place, "tree/efi.img", &[2; 70_000]);
+    put(&place, "tree/efi.img", &vec![2; 70_000]);
     let mut author = IsoAuthor::new("BOOT").unwrap();
     gather(&mut author, &place, "tree", false);
     author.boot_bios("boot/loader.img", None, true).unwrap();
