@@ -102,22 +102,14 @@ impl Plan {
             manifest_len: 0,
             start: 0,
         };
-        plan.start = plan.place(&plan.descriptor, plan.descriptor_len, 0)?;
+        plan.start = behind(&plan.descriptor, plan.descriptor_len, 0)?;
         if let Some(algorithm) = export.manifest {
             let files = plan.disks.iter().map(|disk| &disk.file).chain([&plan.descriptor]);
             let lines = files.map(|file| line(algorithm, file, "").len() + 2 * algorithm.size());
             plan.manifest_len = lines.sum::<usize>() as u64;
-            plan.start = plan.place(&plan.manifest, plan.manifest_len, plan.start)?;
+            plan.start = behind(&plan.manifest, plan.manifest_len, plan.start)?;
         }
         Ok(plan)
-    }
-
-    /// Where the member behind one of this size goes.
-    fn place(&self, name: &str, size: u64, at: u64) -> Result<u64> {
-        let header = header(name, size)?.len() as u64;
-        let end = at.checked_add(header).and_then(|at| at.checked_add(size));
-        let next = end.and_then(|end| end.checked_add(tar::padding(size)));
-        next.ok_or_else(|| Error::limit("an archive that does not end in 2^64"))
     }
 
     /// The description with the sizes as they are, as long as it was planned to be.
@@ -135,6 +127,14 @@ impl Plan {
         }
         Ok(text)
     }
+}
+
+/// Where the member behind one of this size goes.
+fn behind(name: &str, size: u64, at: u64) -> Result<u64> {
+    let header = header(name, size)?.len() as u64;
+    let end = at.checked_add(header).and_then(|at| at.checked_add(size));
+    let next = end.and_then(|end| end.checked_add(tar::padding(size)));
+    next.ok_or_else(|| Error::limit("an archive that does not end in 2^64"))
 }
 
 fn header(name: &str, size: u64) -> Result<Vec<u8>> {
@@ -168,7 +168,7 @@ impl Job<'_> {
                 target.put(at, &header(&disk.file, made.size)?)?;
                 fill(target, content + made.size, tar::padding(made.size))?;
             }
-            at = self.plan.place(&disk.file, made.size, at)?;
+            at = behind(&disk.file, made.size, at)?;
             all.push(made);
         }
         Ok((all, at))
@@ -183,7 +183,7 @@ impl Job<'_> {
             let content = at + front.len() as u64;
             let made = self.disk(index, Some((target, content)))?;
             fill(target, content + made.size, tar::padding(made.size))?;
-            at = self.plan.place(&disk.file, made.size, at)?;
+            at = behind(&disk.file, made.size, at)?;
             all.push(made);
         }
         Ok((all, at))
@@ -225,7 +225,7 @@ impl Job<'_> {
             let hex = made.digest.as_ref().map(Digest::hex).unwrap_or_default();
             lines += &line(algorithm, &disk.file, &hex);
         }
-        let at = plan.place(&plan.descriptor, plan.descriptor_len, 0)?;
+        let at = behind(&plan.descriptor, plan.descriptor_len, 0)?;
         member(target, at, &plan.manifest, lines.as_bytes())
     }
 

@@ -1,8 +1,11 @@
 //! What is wrong with a package: every byte of an archive is looked at.
 
+use std::collections::BTreeSet;
+
 use super::contents::{self, Contents};
 use super::descriptor::{self as ovf, Package};
-use super::{held, inspect, xml};
+use super::held::{self, Budget};
+use super::{inspect, xml};
 use crate::base::digest::{Digest, Hasher};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::limits::Limits;
@@ -27,7 +30,7 @@ pub(super) fn archive(
     let contents = contents::read(&*source, limits)?;
     let checked = xml::parse(&contents.descriptor.bytes, limits);
     match checked.and_then(|root| ovf::read(&root, limits)) {
-        Ok(package) => files(&contents, &package, &mut report)?,
+        Ok(package) => files(&contents, &package, limits, &mut report)?,
         Err(error) => told(error, contents.members[contents.descriptor.index].header, &mut report)?,
     }
     digests(&contents, &*source, limits, &mut report)?;
@@ -69,9 +72,15 @@ fn told(error: Error, at: u64, report: &mut Report) -> Result<()> {
 }
 
 /// The files that the descriptor names: whether they are there, and of what size.
-fn files(contents: &Contents, package: &Package, report: &mut Report) -> Result<()> {
+fn files(
+    contents: &Contents,
+    package: &Package,
+    limits: &Limits,
+    report: &mut Report,
+) -> Result<()> {
+    let mut budget = Budget::new(limits);
     for file in &package.files {
-        match held::members(contents, file) {
+        match held::members(contents, file, &mut budget) {
             Err(error) => {
                 let at = contents.members[contents.descriptor.index].header;
                 told(error, at, report)?;
@@ -124,9 +133,10 @@ fn digests(
     }
     let texts = [contents.manifest.as_ref(), contents.certificate.as_ref()];
     let texts: Vec<_> = texts.into_iter().flatten().map(|text| text.index).collect();
+    let named: BTreeSet<_> = lines.iter().map(|line| line.name.as_str()).collect();
     for (index, member) in contents.members.iter().enumerate() {
         let name = contents.name_of(member);
-        if !texts.contains(&index) && lines.iter().all(|line| line.name != name) {
+        if !texts.contains(&index) && !named.contains(name) {
             let name = name.escape_debug();
             let what =
                 format!("the manifest does not name '{name}': nothing vouches for its bytes");

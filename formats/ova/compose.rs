@@ -159,7 +159,8 @@ impl Page {
                 ("ResourceType", "10"),
             ])?;
         }
-        self.settings(machine)
+        self.settings(machine);
+        Ok(())
     }
 
     /// Controllers, and the disks at them.
@@ -193,7 +194,7 @@ impl Page {
         })
     }
 
-    fn settings(&mut self, machine: &Machine) -> Result<()> {
+    fn settings(&mut self, machine: &Machine) {
         let firmware = if machine.efi { "efi" } else { "bios" };
         let mut all = vec![("firmware", firmware)];
         if machine.secure_boot {
@@ -203,7 +204,6 @@ impl Page {
             let config = format!("vmw:key=\"{key}\" vmw:value=\"{value}\"");
             self.line(&format!("<vmw:Config ovf:required=\"false\" {config}/>"));
         }
-        Ok(())
     }
 }
 

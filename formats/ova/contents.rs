@@ -92,16 +92,12 @@ fn text(window: &dyn Window, member: &Member, limits: &Limits) -> Result<Vec<u8>
     }
     let mut all = Vec::new();
     for Stretch { offset, len } in &member.stretches {
-        match offset {
-            Some(offset) => {
-                let span = Span::new(*offset, *len)?;
-                all.extend(window.bytes(span, "a text in the archive", limits)?);
-            }
-            None => {
-                let what = format!("'{}' has holes", member.path.escape_debug());
-                return Err(Error::unsupported(what).at(member.header));
-            }
-        }
+        let Some(offset) = offset else {
+            let what = format!("'{}' has holes", member.path.escape_debug());
+            return Err(Error::unsupported(what).at(member.header));
+        };
+        let span = Span::new(*offset, *len)?;
+        all.extend(window.bytes(span, "a text in the archive", limits)?);
     }
     Ok(all)
 }

@@ -1,12 +1,15 @@
 //! What a descriptor says: files, disks in them, machines that use those.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::machine::{self, Machine};
 use super::units;
 use super::xml::Element;
 use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
+
+/// Files, and disks, of a package at most.
+const MOST: usize = 4096;
 
 /// A package of machines, as its descriptor has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +73,7 @@ pub(super) fn read(root: &Element, limits: &Limits) -> Result<Package> {
     for section in root.all("DiskSection") {
         for element in section.all("Disk") {
             disks.push(disk(element, &files, &properties, limits)?);
+            bounded(disks.len(), "disks", element.at)?;
         }
     }
     let mut package = Package { version, files, disks, machines };
@@ -101,8 +105,16 @@ fn files(root: &Element) -> Result<Vec<File>> {
             chunk: number("chunkSize")?,
             at: element.at,
         });
+        bounded(files.len(), "files", element.at)?;
     }
     Ok(files)
+}
+
+fn bounded(count: usize, what: &str, at: u64) -> Result<()> {
+    match count <= MOST {
+        true => Ok(()),
+        false => Err(Error::limit(format!("a package of more than {MOST} {what}")).at(at)),
+    }
 }
 
 fn number(text: &str, name: &str, at: u64) -> Result<u64> {
@@ -201,11 +213,11 @@ impl Package {
 
     /// Names that come twice mean nothing.
     fn check(&self) -> Result<()> {
-        let mut seen = BTreeMap::new();
+        let mut seen = BTreeSet::new();
         let files = self.files.iter().map(|file| ("file", &file.id, file.at));
         for (what, id, at) in files.chain(self.disks.iter().map(|disk| ("disk", &disk.id, disk.at)))
         {
-            if seen.insert((what, id), ()).is_some() {
+            if !seen.insert((what, id)) {
                 let id = id.escape_debug();
                 return Err(Error::malformed(at, format!("two {what}s have the id '{id}'")));
             }

@@ -7,12 +7,35 @@ use crate::base::limits::Limits;
 use crate::base::model::entry::{Held, Stretch};
 use crate::base::tar::Member;
 
+/// How many members, and stretches of them, may be looked at for all files together: many files
+/// can name the same one.
+pub(super) struct Budget {
+    left: u64,
+}
+
+impl Budget {
+    pub(super) fn new(limits: &Limits) -> Budget {
+        Budget { left: limits.max_entries.saturating_mul(4) }
+    }
+
+    fn spend(&mut self, count: usize) -> Result<()> {
+        let left = self.left.checked_sub(count as u64);
+        self.left = left.ok_or_else(|| Error::limit("a package of too many pieces"))?;
+        Ok(())
+    }
+}
+
 /// The members that a file of the package lies in: one, or one for each chunk.
-pub(super) fn members<'a>(contents: &'a Contents, file: &File) -> Result<Vec<&'a Member>> {
+pub(super) fn members<'a>(
+    contents: &'a Contents,
+    file: &File,
+    budget: &mut Budget,
+) -> Result<Vec<&'a Member>> {
     let plain = named(contents, &file.href);
     let mut chunks = Vec::new();
     while let Some(member) = named(contents, &chunk_name(&file.href, chunks.len() as u64)) {
         chunks.push(member);
+        budget.spend(1)?;
     }
     let (at, shown) = (file.at, file.href.escape_debug());
     let all = match (plain, chunks.is_empty()) {
@@ -72,30 +95,33 @@ pub(super) fn inside(
     contents: &Contents,
     package: &Package,
     disk: &Disk,
-) -> (Held, Option<String>) {
+    budget: &mut Budget,
+) -> Result<(Held, Option<String>)> {
     let mut held = of(disk);
-    let Some(file) = disk.file.map(|index| &package.files[index]) else { return (held, None) };
-    let members = match members(contents, file) {
+    let Some(file) = disk.file.map(|index| &package.files[index]) else { return Ok((held, None)) };
+    let members = match members(contents, file, budget) {
         Ok(members) => members,
+        Err(error) if error.kind() == Kind::Limit => return Err(error),
         Err(error) => {
             held.stretches = None;
             held.lacks.get_or_insert((error.kind(), error.to_string()));
-            return (held, None);
+            return Ok((held, None));
         }
     };
+    budget.spend(members.iter().map(|member| member.stretches.len()).sum())?;
     let stretches: Vec<Stretch> =
         members.iter().flat_map(|member| member.stretches.iter().copied()).collect();
     let total = members.iter().map(|member| member.size).fold(0, u64::saturating_add);
     let names = members.iter().map(|member| contents.name_of(member).to_string());
     (held.stretches, held.parts) = (Some(stretches), names.collect());
-    let Some(size) = file.size.filter(|size| *size != total) else { return (held, None) };
+    let Some(size) = file.size.filter(|size| *size != total) else { return Ok((held, None)) };
     held.capacity = None;
     let href = &file.href;
     let what = format!(
         "the descriptor says that '{href}' has {size} bytes, and it has {total}: what it says of \
          the disk in it is not believed"
     );
-    (held, Some(what))
+    Ok((held, Some(what)))
 }
 
 /// Where a disk lies beside a descriptor.

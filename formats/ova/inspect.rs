@@ -3,7 +3,8 @@
 use super::certificate::{self, Certificate};
 use super::contents::{self, Contents, MAX_TEXT, Text};
 use super::descriptor::{self as ovf, Disk, Package};
-use super::{held, xml};
+use super::held::{self, Budget};
+use super::xml;
 use crate::base::digest::Hasher;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::limits::Limits;
@@ -59,20 +60,23 @@ pub(super) fn archive(window: &dyn Window, limits: &Limits) -> Result<Facts> {
     let contents = contents::read(window, limits)?;
     let package = ovf::read(&xml::parse(&contents.descriptor.bytes, limits)?, limits)?;
     let mut facts = Facts::new("ova", "archive", 0);
-    let mut disks = Vec::new();
+    let (mut disks, mut budget) = (Vec::new(), Budget::new(limits));
     for disk in &package.disks {
-        let (held, odd) = held::inside(&contents, &package, disk);
+        let (held, odd) = held::inside(&contents, &package, disk, &mut budget)?;
         hazards(&mut facts, HazardKind::Irregular, odd);
         disks.push(held);
     }
     describe(&mut facts, &package, disks);
     let mut said = Vec::new();
     for file in &package.files {
-        if let Err(error) = held::members(&contents, file) {
+        if let Err(error) = held::members(&contents, file, &mut budget) {
+            if error.kind() == Kind::Limit {
+                return Err(error);
+            }
             said.push(error.to_string());
         }
     }
-    hazards(&mut facts, HazardKind::Corrupt, said);
+    hazards(&mut facts, HazardKind::Irregular, said);
     let Contents { members, descriptor, .. } = &contents;
     let name = &members[descriptor.index].path;
     if descriptor.index != 0 {
@@ -176,7 +180,7 @@ fn vouches(facts: &mut Facts, contents: &Contents, lines: &[Line]) {
         let stretches = member.map(|member| member.stretches.clone());
         if member.is_none() {
             let what = format!("its manifest names '{}', which is not in it", line.name);
-            hazards(facts, HazardKind::Corrupt, [what]);
+            hazards(facts, HazardKind::Irregular, [what]);
         }
         if member == Some(&contents.members[contents.descriptor.index]) {
             hazards(facts, HazardKind::Corrupt, broken(line, &contents.descriptor));
@@ -216,14 +220,12 @@ pub(super) fn signed(contents: &Contents) -> Option<Result<Certificate>> {
     let certificate = certificate::read(&text.bytes, &manifest.bytes);
     Some(certificate.and_then(|certificate| {
         let signs = contents.members[manifest.index].path.rsplit('/').next();
-        match signs == Some(&certificate.signs) {
-            true => Ok(certificate),
-            false => {
-                let signs = certificate.signs.escape_debug();
-                let what = format!("the certificate signs '{signs}', which is no manifest here");
-                Err(Error::malformed(0, what))
-            }
+        if signs == Some(&certificate.signs) {
+            return Ok(certificate);
         }
+        let signs = certificate.signs.escape_debug();
+        let what = format!("the certificate signs '{signs}', which is no manifest here");
+        Err(Error::malformed(0, what))
     }))
 }
 
@@ -234,7 +236,7 @@ fn certified(facts: &mut Facts, contents: &Contents) {
         Some(Ok(certificate)) => {
             if !certificate.verifies {
                 let what = "the signature of its manifest is wrong".into();
-                hazards(facts, HazardKind::Corrupt, [what]);
+                hazards(facts, HazardKind::Irregular, [what]);
             }
             let Certificate { subject, issuer, from, until, algorithm, verifies, .. } = certificate;
             let value = vec![

@@ -15,9 +15,8 @@ pub(super) fn bytes(count: u64, units: Option<&str>, at: u64) -> Result<u64> {
     let units = units.map(str::trim).filter(|units| !units.is_empty()).unwrap_or("byte");
     let shown: String = units.chars().take(40).collect();
     let shown = shown.escape_debug();
-    let factors = match all_consuming(product).parse(units) {
-        Ok((_, factors)) => factors,
-        Err(_) => return Err(Error::malformed(at, format!("'{shown}' is no unit of size"))),
+    let Ok((_, factors)) = all_consuming(product).parse(units) else {
+        return Err(Error::malformed(at, format!("'{shown}' is no unit of size")));
     };
     let size = factors.into_iter().try_fold(count, |size, (base, power)| {
         let factor = base.checked_pow(u32::try_from(power).ok()?)?;

@@ -32,13 +32,11 @@ impl Element {
     pub(super) fn attribute(&self, name: &str) -> Result<Option<&str>> {
         let mut found = self.attributes.iter().filter(|(key, _)| key == name);
         let first = found.next().map(|(_, value)| value.as_str());
-        match found.next() {
-            None => Ok(first),
-            Some(_) => {
-                let what = format!("an element {} with two attributes '{name}'", self.shown());
-                Err(Error::malformed(self.at, what))
-            }
+        if found.next().is_none() {
+            return Ok(first);
         }
+        let what = format!("an element {} with two attributes '{name}'", self.shown());
+        Err(Error::malformed(self.at, what))
     }
 
     /// Whether it is of this kind: by its name, or as OVF 0.9 has it, by its type.

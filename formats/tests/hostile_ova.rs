@@ -188,7 +188,7 @@ fn names_in_a_descriptor_lead_nowhere_outside_of_the_archive() {
         let bytes = with_text(&text);
         assert_eq!(kind(&bytes), Kind::Refused, "{href}");
         let told = facts(&bytes).unwrap().hazards;
-        assert!(told.iter().any(|hazard| hazard.kind == HazardKind::Corrupt), "{href}");
+        assert!(told.iter().any(|hazard| hazard.kind == HazardKind::Irregular), "{href}");
         // By itself, a descriptor is told of, and nothing it names is opened.
         let ovf = formats::format("ovf").unwrap();
         let source = Arc::new(Memory::new(text.as_bytes()));
@@ -289,6 +289,21 @@ fn chunks_that_are_missing_are_noticed() {
         assert_eq!(kind(&bytes), Kind::Malformed, "{chunks:?}");
         assert!(check(&bytes).unwrap().0.corruptions > 0, "{chunks:?}");
     }
+}
+
+#[test]
+fn many_disks_in_the_same_chunks_do_not_take_all_memory() {
+    let names: Vec<_> = (0..4000).map(|_| ("disk.img", None, "1024", "")).collect();
+    let text = descriptor(&names);
+    let mut tar = Tar::default();
+    tar.file("a.ovf", text.as_bytes());
+    for number in 0..2000 {
+        tar.file(&format!("disk.img.{number:09}"), b"x");
+    }
+    assert_eq!(kind(&tar.end()), Kind::Limit);
+    assert_eq!(check(&tar.end()).unwrap_err().kind(), Kind::Limit);
+    let names: Vec<_> = (0..5000).map(|_| ("disk.img", None, "1024", "")).collect();
+    assert_eq!(kind(&with_text(&descriptor(&names))), Kind::Limit);
 }
 
 #[test]
