@@ -42,10 +42,8 @@ fn text(details: &[Detail], name: &str, key: &str) -> Option<String> {
     let Value::Map(map) = &details.iter().find(|detail| detail.name == name)?.value else {
         return None;
     };
-    match &map.iter().find(|(is, _)| *is == key)?.1 {
-        Value::Text(text) => Some(text.clone()),
-        other => Some(format!("{other:?}")),
-    }
+    let value = &map.iter().find(|(is, _)| *is == key)?.1;
+    Some(if let Value::Text(text) = value { text.clone() } else { format!("{value:?}") })
 }
 
 #[test]
@@ -228,7 +226,7 @@ fn who_signed_a_manifest_is_told_and_a_wrong_signature_too() {
 }
 
 /// Packs these disks.
-fn pack(disks: &[&dyn Image], name: &str, threads: usize, target: Arc<dyn Target>) {
+fn pack(disks: &[&dyn Image], name: &str, threads: usize, target: &Arc<dyn Target>) {
     let machine = Machine { networks: vec!["a & <b>".into()], ..Machine::new("it's \"me\"") };
     let disks: Vec<_> = disks.iter().map(|disk| (*disk, 0)).collect();
     let pairs = [("subformat".to_string(), "streamOptimized".to_string())];
@@ -242,12 +240,12 @@ fn pack(disks: &[&dyn Image], name: &str, threads: usize, target: Arc<dyn Target
         manifest: Some(Algorithm::Sha256),
     };
     let options = CopyOptions { threads, ..CopyOptions::default() };
-    formats::export(&export, &target, &options).unwrap();
+    formats::export(&export, target, &options).unwrap();
 }
 
 fn packed(place: &Place, disks: &[&dyn Image], name: &str) -> Vec<u8> {
     let memory = Arc::new(Memory::default());
-    pack(disks, name, 3, memory.clone());
+    pack(disks, name, 3, &(memory.clone() as Arc<dyn Target>));
     let bytes = memory.to_vec();
     place.put("ours.ova", &bytes);
     bytes
@@ -301,10 +299,10 @@ fn what_we_pack_is_the_same_for_any_threads_and_for_a_pipe() {
     let bytes = packed(&place, &[&*one, &*one], "a");
     for threads in [1, 4] {
         let memory = Arc::new(Memory::default());
-        pack(&[&*one, &*one], "a", threads, memory.clone());
+        pack(&[&*one, &*one], "a", threads, &(memory.clone() as Arc<dyn Target>));
         assert!(memory.to_vec() == bytes, "{threads} threads");
         let file = std::fs::File::create(place.path("piped")).unwrap();
-        pack(&[&*one, &*one], "a", threads, Arc::new(Stream::new(file)));
+        pack(&[&*one, &*one], "a", threads, &(Arc::new(Stream::new(file)) as Arc<dyn Target>));
         assert!(place.get("piped") == bytes, "a pipe, {threads} threads");
     }
 }
