@@ -130,7 +130,7 @@ fn a_disk_is_read_through_the_layers_that_lie_over_it() {
     let nothing = tar(&[("etc/y", b'0', b"y")]);
     let gone = |name: &str| tar(&[(name, b'0', b"")]);
 
-    assert_eq!(content(&saved(&[low.clone()]), None), one);
+    assert_eq!(content(&saved(std::slice::from_ref(&low)), None), one);
     assert_eq!(content(&saved(&[low.clone(), nothing.clone()]), None), one);
     assert_eq!(content(&saved(&[low.clone(), both.clone()]), Some(2)), two);
     assert_eq!(content(&saved(&[low.clone(), vec![0; 10240], vec![]]), None), one);
@@ -141,7 +141,7 @@ fn a_disk_is_read_through_the_layers_that_lie_over_it() {
         let error = open(&saved(&[low.clone(), above]), None).err().unwrap();
         assert_eq!(error.kind(), Kind::Unsupported, "{error:?}");
     }
-    assert_eq!(open(&saved(&[low.clone()]), Some(2)).err().unwrap().kind(), Kind::Invalid);
+    assert_eq!(open(&saved(std::slice::from_ref(&low)), Some(2)).err().unwrap().kind(), Kind::Invalid);
     assert_eq!(open(&saved(&[low]), Some(0)).err().unwrap().kind(), Kind::Invalid);
     assert_eq!(open(&saved(&[nothing]), None).err().unwrap().kind(), Kind::Unsupported);
     assert_eq!(open(&saved(&[]), None).err().unwrap().kind(), Kind::Unsupported);
@@ -179,7 +179,7 @@ fn an_image_in_an_image_in_an_image_is_not_looked_for() {
 #[test]
 fn every_byte_of_a_blob_is_vouched_for() {
     let layer = tar(&[("disk/a.raw", b'0', &disk("one"))]);
-    let bytes = saved(&[layer.clone()]);
+    let bytes = saved(std::slice::from_ref(&layer));
     assert_eq!(facts(&bytes).unwrap().vouches.len(), 2);
     let kept = |bytes: &[u8]| -> Result<()> {
         let image = open(bytes, None)?;
@@ -277,7 +277,7 @@ fn indexes_in_each_other_end() {
         inner = index(&[descriptor(INDEX, inner.as_bytes())]);
         blobs.push(inner.clone());
     }
-    let blobs: Vec<_> = blobs.iter().map(|blob| blob.as_bytes()).collect();
+    let blobs: Vec<_> = blobs.iter().map(String::as_bytes).collect();
     assert_eq!(kind(&layout(&inner, &blobs)), Kind::Limit);
     // Each names the next a thousand times over.
     for mut inner in [index(&[descriptor(MANIFEST, b"{}")]), index(&[])] {
@@ -286,7 +286,7 @@ fn indexes_in_each_other_end() {
             inner = index(&vec![descriptor(INDEX, inner.as_bytes()); 1000]);
             blobs.push(inner.clone());
         }
-        let blobs: Vec<_> = blobs.iter().map(|blob| blob.as_bytes()).collect();
+        let blobs: Vec<_> = blobs.iter().map(String::as_bytes).collect();
         assert_eq!(kind(&layout(&inner, &blobs)), Kind::Limit);
     }
 }
