@@ -16,7 +16,7 @@ use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
 use crate::base::model::format::Format;
-use crate::base::sniff::is_cpio;
+use crate::base::sniff;
 use crate::base::storage::{
     Access, BLOCK, Caching, ImageFile, Source, Target as _, Window, is_zero,
 };
@@ -24,8 +24,8 @@ use crate::base::wrapper::{Budget, Counted, Members, Sequence, Unpacked, Wrapper
 use crate::pool::{Watch, default_threads};
 use crate::probe;
 
-/// As much of a file as is looked at to see what is wrapped around it.
-const FRONT: usize = 64 << 10;
+/// As much of a file as is looked at to see whether something is wrapped around it.
+const FRONT: usize = 4096;
 /// Bytes that are spooled at a time.
 const PORTION: usize = 1 << 20;
 
@@ -56,18 +56,18 @@ impl Input {
         }
     }
 
-    /// The first bytes, fewer at the end of a short file; they can be read again.
-    fn front(&mut self) -> Result<Vec<u8>> {
+    /// The first `most` bytes, fewer of a short file; they can be read again.
+    fn front(&mut self, most: usize) -> Result<Vec<u8>> {
         let mut front = Vec::new();
         match self {
             Input::Whole(source) => {
-                let len = usize::try_from(source.len()).unwrap_or(FRONT).min(FRONT);
+                let len = usize::try_from(source.len()).unwrap_or(most).min(most);
                 front.resize(len, 0);
                 Window::read(&**source, 0, &mut front)?;
             }
             Input::Forward(forward) => {
                 let fail = |error| Error::io("cannot read", error);
-                let mut part = (&mut forward.bytes).take(FRONT as u64);
+                let mut part = (&mut forward.bytes).take(most as u64);
                 part.read_to_end(&mut front).map_err(fail)?;
                 let rest = std::mem::replace(&mut forward.bytes, Box::new(io::empty()));
                 forward.bytes = Box::new(io::Cursor::new(front.clone()).chain(rest));
@@ -90,10 +90,11 @@ pub fn unwrap(
 ) -> Result<(Input, Vec<Wrapper>)> {
     let mut off = Vec::new();
     loop {
-        let front = input.front()?;
-        let Some(wrapper) = Wrapper::of(&front).filter(|w| !holds_cpio(*w, &front)) else {
+        let Some(wrapper) = Wrapper::of(&input.front(FRONT)?) else { return Ok((input, off)) };
+        let front = input.front(sniff::needed(wrapper))?;
+        if sniff::holds_cpio(wrapper, &front) {
             return Ok((input, off));
-        };
+        }
         let name = input.name();
         if off.len() == limits.max_wrappers {
             let most = limits.max_wrappers;
@@ -159,13 +160,6 @@ fn not_an_image_too(
             Err(Error::refused(what))
         }
     }
-}
-
-/// Whether the first bytes inside are those of a cpio archive.
-fn holds_cpio(wrapper: Wrapper, front: &[u8]) -> bool {
-    let mut members = Members::new(wrapper, Box::new(io::Cursor::new(front.to_vec())));
-    let mut inside = [0; 6];
-    members.read_exact(&mut inside).is_ok() && is_cpio(&inside)
 }
 
 /// Puts bytes that go by into a file without a name, so that each can be read at any time. `watch`

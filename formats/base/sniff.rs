@@ -96,6 +96,16 @@ pub(crate) fn packed_front(window: &dyn Window, limits: &Limits) -> Result<Optio
     Ok(Some(unpacked).filter(|bytes| !bytes.is_empty()))
 }
 
+/// How much of a file that is packed so is needed to see what is in front inside.
+pub(crate) fn needed(wrapper: Wrapper) -> usize {
+    usize::try_from(Packed::Whole(wrapper).needs()).expect("a MiB at most")
+}
+
+/// Whether a file with this front, packed so, is a cpio archive inside.
+pub(crate) fn holds_cpio(wrapper: Wrapper, front: &[u8]) -> bool {
+    is_cpio(&Packed::Whole(wrapper).unpack(front))
+}
+
 /// Whether these are the first bytes of a cpio archive: what Linux unpacks into its first file
 /// system.
 pub(crate) fn is_cpio(front: &[u8]) -> bool {

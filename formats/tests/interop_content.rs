@@ -112,6 +112,10 @@ fn the_first_file_system_of_linux_is_known_however_it_is_packed() {
         if has(&[packer.split(' ').next().unwrap()]) {
             let facts = made(&place, 0, &format!("{cpio} | {packer} > disk"));
             assert_eq!((facts.variant, text(&facts, "content")), ("ari", what), "{packer}");
+            // Whoever takes off compression leaves it where it is part of the format.
+            let file = std::sync::Arc::new(Memory::new(place.get("disk")));
+            let left = formats::unwrapped(file, formats::FORMATS, &Limits::default()).unwrap();
+            assert_eq!(left.len(), facts.disk_size, "{packer}");
             let early = format!("(cd root && echo init | cpio -o -H newc --quiet; cd ..; {cpio})");
             let command = format!("{early} | {packer} > disk");
             assert_eq!(made(&place, 0, &command).variant, "ari", "{packer}");
