@@ -8,7 +8,7 @@
 //!
 //! What the cloud takes is this, packed by gzip: that lies around it, and is no part of it. Such a
 //! disk has a whole number of GiB, and the archive has no other member.
-//! Not supported: sparse members as pax has them.
+//! Not supported: sparse members as early pax versions have them.
 
 mod inspect;
 mod reader;
