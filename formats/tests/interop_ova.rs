@@ -302,7 +302,8 @@ fn what_we_pack_is_the_same_for_any_threads_and_for_a_pipe() {
         pack(&[&*one, &*one], "a", threads, &(memory.clone() as Arc<dyn Target>));
         assert!(memory.to_vec() == bytes, "{threads} threads");
         let file = std::fs::File::create(place.path("piped")).unwrap();
-        pack(&[&*one, &*one], "a", threads, &(Arc::new(Stream::new(file)) as Arc<dyn Target>));
+        let pipe: Arc<dyn Target> = Arc::new(Stream::new(file));
+        pack(&[&*one, &*one], "a", threads, &pipe);
         assert!(place.get("piped") == bytes, "a pipe, {threads} threads");
     }
 }

@@ -89,7 +89,7 @@ pub(super) struct Wishes {
     /// Firmware (default bios)
     #[arg(long, value_enum, value_name = "KIND")]
     firmware: Option<Firmware>,
-    /// System: linux, debian, ubuntu, rhel, windows10, ..., a number of CIM's, a name of `VMware`'s
+    /// System: linux, debian, ubuntu, rhel, windows10, ..., a number of CIM's, a name of VMware
     #[arg(long, value_name = "SYSTEM")]
     os: Option<String>,
     /// A network adapter, by the name of its network; once for each
@@ -155,7 +155,7 @@ impl Wishes {
         }
         machine.cpus = cpus.map_or(machine.cpus, u64::from);
         machine.memory = memory.unwrap_or(machine.memory);
-        if machine.memory == 0 || !machine.memory.is_multiple_of(1 << 20) {
+        if machine.memory == 0 || machine.memory % (1 << 20) != 0 {
             let is = machine.memory;
             return Err(Error::invalid(format!("a memory of {is} bytes: it is counted in MiB")));
         }
@@ -222,8 +222,8 @@ impl Packed {
                 }
             }
         }
-        let data = |disk: &dyn Image| Survey::of(disk, &limits).map(|survey| survey.data);
-        let totals = disks.iter().map(|disk| data(&**disk)).collect::<Result<Vec<_>>>();
+        let data = disks.iter().map(|disk| Ok(Survey::of(&**disk, &limits)?.data));
+        let totals = data.collect::<Result<Vec<_>>>();
         let totals = totals.map_err(|error| error.path(&inputs[0]))?;
         let machine = wishes.machine(was, output)?;
         let Manifest(manifest) = wishes.manifest.unwrap_or(Manifest(Some(Algorithm::Sha256)));
