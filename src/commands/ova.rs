@@ -89,7 +89,8 @@ pub(super) struct Wishes {
     /// Firmware (default bios)
     #[arg(long, value_enum, value_name = "KIND")]
     firmware: Option<Firmware>,
-    /// System: linux, debian, ubuntu, rhel, windows10, ..., a number of CIM's, a name of VMware
+    /// System: linux, debian, ubuntu, rhel, windows10, ..., its number in CIM, or a name of the kind of
+    /// `debian10_64Guest`
     #[arg(long, value_name = "SYSTEM")]
     os: Option<String>,
     /// A network adapter, by the name of its network; once for each
