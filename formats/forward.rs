@@ -163,7 +163,7 @@ fn passing(
         bounded(&*image, limits)?;
         return Ok(Some(Passing::new(image, ahead, seen(None))));
     }
-    if format.open.is_some() || format.entries.is_none() {
+    if !format.holds_disks {
         return Ok(None);
     }
     let Ok(facts) = (format.inspect)(&Front(ahead), limits) else { return Ok(None) };

@@ -216,14 +216,10 @@ pub fn open(
     format: &'static Format,
     options: &OpenOptions,
 ) -> Result<Box<dyn Image>> {
-    if format.open.is_none() {
-        let facts = (format.inspect)(&*source, options.limits)
-            .map_err(|error| error.format(format.name).path(source.name()))?;
-        if format.entries.is_some() || !container::disks(&facts).is_empty() {
-            let path = source.name();
-            let image = container::open_inside(&source, &facts, options);
-            return image.map_err(|error| error.format(format.name).path(path));
-        }
+    if format.holds_disks {
+        let facts = (format.inspect)(&*source, options.limits);
+        let image = facts.and_then(|facts| container::open_inside(&source, &facts, options));
+        return image.map_err(|error| error.format(format.name).path(source.name()));
     }
     let layers = chain(source, format, options)?;
     let mut images = Vec::new();

@@ -25,6 +25,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &[],
     probe: inspect::probe,
     inspect: inspect::inspect,
+    holds_disks: true,
     entries: Some(inspect::entries),
     open: None,
     forward: None,

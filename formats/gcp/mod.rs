@@ -23,6 +23,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &[],
     probe: inspect::probe,
     inspect: inspect::inspect,
+    holds_disks: false,
     entries: Some(inspect::entries),
     open: Some(reader::open),
     forward: Some(reader::forward),

@@ -47,6 +47,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &["iso"],
     probe: descriptors::probe,
     inspect: inspect::inspect,
+    holds_disks: false,
     entries: Some(entries::entries),
     open: Some(reader::open),
     forward: None,

@@ -23,6 +23,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &["luks"],
     probe: inspect::probe,
     inspect: inspect::inspect,
+    holds_disks: false,
     entries: None,
     open: None,
     forward: None,

@@ -34,6 +34,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &["hds", "hdd"],
     probe: inspect::probe,
     inspect: inspect::inspect,
+    holds_disks: false,
     entries: None,
     open: Some(reader::open),
     forward: None,

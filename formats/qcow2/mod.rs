@@ -40,6 +40,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &["qcow2", "qcow"],
     probe: inspect::probe,
     inspect: inspect::inspect,
+    holds_disks: false,
     entries: None,
     open: Some(reader::open),
     forward: None,

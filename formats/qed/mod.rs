@@ -22,6 +22,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &["qed"],
     probe: inspect::probe,
     inspect: inspect::inspect,
+    holds_disks: false,
     entries: None,
     open: Some(reader::open),
     forward: None,

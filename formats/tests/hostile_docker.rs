@@ -141,7 +141,10 @@ fn a_disk_is_read_through_the_layers_that_lie_over_it() {
         let error = open(&saved(&[low.clone(), above]), None).err().unwrap();
         assert_eq!(error.kind(), Kind::Unsupported, "{error:?}");
     }
-    assert_eq!(open(&saved(std::slice::from_ref(&low)), Some(2)).err().unwrap().kind(), Kind::Invalid);
+    assert_eq!(
+        open(&saved(std::slice::from_ref(&low)), Some(2)).err().unwrap().kind(),
+        Kind::Invalid
+    );
     assert_eq!(open(&saved(&[low]), Some(0)).err().unwrap().kind(), Kind::Invalid);
     assert_eq!(open(&saved(&[nothing]), None).err().unwrap().kind(), Kind::Unsupported);
     assert_eq!(open(&saved(&[]), None).err().unwrap().kind(), Kind::Unsupported);

@@ -30,6 +30,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &["vdi"],
     probe: inspect::probe,
     inspect: inspect::inspect,
+    holds_disks: false,
     entries: None,
     open: Some(reader::open),
     forward: None,

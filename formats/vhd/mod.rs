@@ -32,6 +32,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &["vhd", "vpc"],
     probe: footers::probe,
     inspect: inspect::inspect,
+    holds_disks: false,
     entries: None,
     open: Some(reader::open),
     forward: None,

@@ -37,6 +37,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &["vhdx", "avhdx"],
     probe: inspect::probe,
     inspect: inspect::inspect,
+    holds_disks: false,
     entries: None,
     open: Some(reader::open),
     forward: None,

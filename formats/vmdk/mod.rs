@@ -38,6 +38,7 @@ pub(crate) static FORMAT: Format = Format {
     extensions: &["vmdk"],
     probe: inspect::probe,
     inspect: inspect::inspect,
+    holds_disks: false,
     entries: None,
     open: Some(reader::open),
     forward: Some(forward::open),

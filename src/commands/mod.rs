@@ -77,11 +77,13 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
 fn after_help() -> String {
     let mut text = String::from("Formats:\n");
     for format in FORMATS {
+        // Archives of machines are written of several disks, by a deed of their own.
+        let written = format.create.is_some() || format.name == "ova";
         let can = |does: bool, what: &'static str| does.then_some(what);
         let deeds = [
-            can(format.open.is_some() || format.entries.is_some(), "read"),
-            can(format.open.is_none() && format.entries.is_none(), "inspect"),
-            can(format.create.is_some(), "write"),
+            can(format.open.is_some() || format.holds_disks, "read"),
+            can(format.open.is_none() && !format.holds_disks, "inspect"),
+            can(written, "write"),
             can(format.check.is_some(), "check"),
             can(format.repair.is_some(), "repair"),
             can(format.resize.is_some(), "resize"),

@@ -156,7 +156,7 @@ impl Wishes {
         }
         machine.cpus = cpus.map_or(machine.cpus, u64::from);
         machine.memory = memory.unwrap_or(machine.memory);
-        if machine.memory == 0 || machine.memory % (1 << 20) != 0 {
+        if machine.memory == 0 || !machine.memory.is_multiple_of(1 << 20) {
             let is = machine.memory;
             return Err(Error::invalid(format!("a memory of {is} bytes: it is counted in MiB")));
         }

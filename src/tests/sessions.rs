@@ -305,7 +305,7 @@ fn held(path: &Path) -> formats::ImageFile {
 const STREAM: [&str; 5] = ["convert", "-O", "vmdk", "-o", "subformat=streamOptimized"];
 
 #[test]
-fn a_stream_goes_into_a_pipe_and_tables_do_not() {
+fn a_stream_goes_into_a_pipe_as_it_would_into_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let mut disk = noise(3 << 20);
@@ -322,11 +322,10 @@ fn a_stream_goes_into_a_pipe_and_tables_do_not() {
     assert!(filed.status.success(), "{filed:?}");
     let len = fs::metadata(path.join("disk.vmdk")).unwrap().len();
     assert_eq!(len, piped.stdout.len() as u64);
-    // Everything else is refused before a byte goes out.
-    for format in ["qcow2", "vhdx", "vmdk"] {
-        let told = run(path, &["convert", "-O", format, "disk.raw", "-"]);
-        assert_eq!((told.status.code(), told.stdout.len()), (Some(2), 0), "{format}");
-    }
+    // What lies in several files is refused before a byte goes out.
+    let split = ["convert", "-O", "vmdk", "-o", "subformat=twoGbMaxExtentSparse", "disk.raw", "-"];
+    let told = run(path, &split);
+    assert_eq!((told.status.code(), told.stdout.len()), (Some(2), 0), "{told:?}");
 }
 
 #[test]

@@ -69,9 +69,11 @@ pub struct Format {
     pub probe: fn(&dyn Window) -> Result<bool>,
     /// What its headers say.
     pub inspect: fn(&dyn Window, &Limits) -> Result<Facts>,
+    /// Whether it holds disks in images of their own, which `inspect` finds.
+    pub holds_disks: bool,
     /// The files inside, if it is a container of files.
     pub entries: Option<EntriesFn>,
-    /// Its disk; `None` for containers of whole images too, which `inspect` finds.
+    /// Its own disk.
     pub open: Option<OpenFn>,
     /// Its disk, from a source that is read from its front to its end only: extents are asked for
     /// in the order of the disk, each once. `None` from it: not this image.
