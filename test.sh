@@ -23,6 +23,9 @@ need genisoimage genisoimage
 need zstd zstd
 need python3 python3
 need lz4 lz4
+need bsdtar libarchive-tools
+need xmllint libxml2-utils
+need openssl openssl
 need cpio cpio
 need mkfs.btrfs btrfs-progs
 need sfdisk fdisk
