@@ -93,6 +93,34 @@ fn disk() -> Vec<u8> {
 
 const TEMPORARY: &str = "temporary file";
 
+// TRUTH row 20: qemu-img takes an OVA, a .gz, an .xz, an ISO and a container image for a raw disk; we
+// look inside, or say what it is.
+#[test]
+fn what_is_around_a_disk_is_never_taken_for_the_disk() {
+    let (place, disk) = (Place::new(), disk());
+    place.put("disk.raw", &disk);
+    place.must(&["convert", "-O", "ova", "disk.raw", "x.ova"], b"");
+    std::fs::create_dir(place.path("folder")).unwrap();
+    place.put("folder/disk.raw", &disk);
+    place.must(&["iso", "create", "--label", "x", "folder", "x.iso"], b"");
+    for (name, format) in [("x.ova", "ova"), ("x.iso", "iso")] {
+        let info = place.must(&["info", "--output", "json", name], b"");
+        let info = String::from_utf8(info).unwrap();
+        assert!(info.contains(&format!("\"format\": \"{format}\"")), "{info}");
+    }
+    for packed in ["disk.raw.gz", "disk.raw.xz", "disk.raw.zst"] {
+        place.must(&["convert", "disk.raw", packed], b"");
+    }
+    for name in ["x.ova", "disk.raw.gz", "disk.raw.xz", "disk.raw.zst"] {
+        place.must(&["compare", "disk.raw", name], b"");
+        let bytes = place.get(name);
+        let output = place.run(&["convert", "-O", "raw", "-", "-"], &bytes);
+        assert!(output.status.success() && output.stdout == disk, "{name}");
+    }
+    place.must(&["extract", "x.iso", "disk.raw", "-C", "out"], b"");
+    assert!(place.get("out/disk.raw") == disk);
+}
+
 #[test]
 fn raw_goes_through_pipes_and_compression_in_flat_order_without_a_temporary_file() {
     let (place, disk) = (Place::new(), disk());

@@ -10,9 +10,9 @@ use crate::base::error::{Error, Result};
 /// Bytes that are taken in at a time.
 const CHUNK: usize = 1 << 20;
 /// Bytes that are kept behind the furthest that was asked for: workers are so far apart at most.
-const KEPT: usize = 40;
+const KEPT: usize = 32;
 /// Bytes that may be looked at before it is known what they are: in chunks, too.
-const HELD: usize = 64;
+const HELD: usize = 32;
 
 /// Sees bytes go by: where they lie, and what they are.
 pub(crate) type Witness = Box<dyn FnMut(u64, &[u8]) + Send>;

@@ -10,9 +10,9 @@ use crate::base::limits::Limits;
 use crate::base::storage::{Source, Window};
 
 /// Unpacked blocks that are kept: so many bytes, or the ones at work.
-const KEPT: u64 = 96 << 20;
+const KEPT: u64 = 24 << 20;
 /// The most bytes that are unpacked before anybody asks for them.
-const AHEAD: u64 = 48 << 20;
+const AHEAD: u64 = 32 << 20;
 
 /// A source in the blocks of a packed file. Whoever reads it from front to end has the next
 /// blocks unpacked by other threads meanwhile.
