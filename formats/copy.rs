@@ -16,6 +16,9 @@ use crate::digesting::Mark;
 use crate::plan::{PORTION, Plan, Portion};
 use crate::pool::{Crew, Unwatched, Watch, default_threads};
 
+/// Says whether so many bytes of data may be handed on: `Limit` if not.
+pub type Allows<'a> = dyn Fn(u64) -> Result<()> + Sync + 'a;
+
 /// How a disk is copied.
 pub struct CopyOptions<'a> {
     /// Workers at once.
@@ -32,6 +35,9 @@ pub struct CopyOptions<'a> {
     pub stage: Stage,
     /// Told how much of the disk, from its front, has been dealt with.
     pub mark: Option<&'a Mark>,
+    /// Asked whether so many bytes of data may be handed on, where nobody could look at the map
+    /// of the disk first.
+    pub allows: Option<&'a Allows<'a>>,
     /// Who is told.
     pub watch: &'a dyn Watch,
 }
@@ -46,6 +52,7 @@ impl Default for CopyOptions<'_> {
             total: 0,
             stage: Stage::All,
             mark: None,
+            allows: None,
             watch: &Unwatched,
         }
     }
@@ -276,6 +283,9 @@ impl<'a> Job<'a> {
             let whole = Duration::from_secs(read / rate);
             let due = whole + Duration::from_millis((read % rate).saturating_mul(1000) / rate);
             std::thread::sleep(due.saturating_sub(self.begun.elapsed()));
+        }
+        if let Some(allows) = self.options.allows {
+            allows(read)?;
         }
         match self.options.watch.progress(read.min(self.options.total), self.options.total) {
             ControlFlow::Continue(()) => Ok(()),

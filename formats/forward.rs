@@ -58,6 +58,23 @@ impl Passing {
         Ok(Forward { name: self.ahead.name(), len: None, bytes })
     }
 
+    /// `Limit` if so many bytes of data are more than the limits allow for as much of the stream
+    /// as has come.
+    pub fn allows(&self, data: u64, limits: &Limits) -> Result<()> {
+        if data > limits.max_output {
+            let most = limits.max_output;
+            return Err(Error::limit(format!("it holds more than {most} bytes of data")));
+        }
+        let came = self.ahead.came();
+        let most = came.saturating_mul(limits.max_ratio).max(limits.ratio_floor);
+        if data > most {
+            let times = limits.max_ratio;
+            let what = format!("{came} bytes of stream hold more than {most} bytes of data");
+            return Err(Error::limit(format!("{what}, over {times} times as many")));
+        }
+        Ok(())
+    }
+
     /// Reads what is left of the stream, now that the disk has been copied, and says whether all
     /// of it was as it should be: its end, the checksums of its compression, the digests that a
     /// manifest promises.

@@ -87,7 +87,7 @@ pub use base::storage::{
 pub use base::wrapper::{Packer, Wrapper};
 pub use compare::{CompareOptions, Comparison, compare};
 pub use container::{disks, inside};
-pub use copy::{Copied, CopyOptions, Stage, copy};
+pub use copy::{Allows, Copied, CopyOptions, Stage, copy};
 pub use digesting::{Mark, digests, follow};
 pub use export::{Export, export};
 pub use forward::{Passing, Way, way};

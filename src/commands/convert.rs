@@ -169,6 +169,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     }
     Ok(Exit::Ok)
 }
+
 impl Args {
     /// Whether a raw output is nothing but the bytes that come: then their number need not be
     /// known in advance.
@@ -346,7 +347,11 @@ impl Job<'_> {
         }
         let output = self.make_output(image)?;
         let progress = Progress::new(self.args.progress && !self.args.quiet);
-        let ours = Bounded { watch: &progress, limits: self.args.opening.limits().max_output };
+        let limits = self.args.opening.limits();
+        let allows = |data| match disk {
+            Disk::Whole(_) => Ok(()),
+            Disk::Passing(passing) => passing.allows(data, &limits),
+        };
         let how = CopyOptions {
             // So many portions of what goes by are kept, and no more.
             threads: match disk {
@@ -359,10 +364,8 @@ impl Job<'_> {
             total: survey.data,
             stage: Stage::All,
             mark: None,
-            watch: match disk {
-                Disk::Whole(_) => &progress,
-                Disk::Passing(_) => &ours,
-            },
+            allows: Some(&allows),
+            watch: &progress,
         };
         let (copied, followed) = self.write(image, &output, create, &how)?;
         disk.finish()?;
@@ -562,22 +565,6 @@ impl Job<'_> {
 fn digests_json(digests: &[Digest]) -> Value {
     let pair = |digest: &Digest| (digest.algorithm.name().to_owned(), json!(digest.hex()));
     Value::Object(digests.iter().map(pair).collect::<Map<_, _>>())
-}
-
-/// Stops the work where a disk that goes by turns out to hold more than it may: nobody could look
-/// at its map first.
-struct Bounded<'a> {
-    watch: &'a dyn Watch,
-    limits: u64,
-}
-
-impl Watch for Bounded<'_> {
-    fn progress(&self, done: u64, total: u64) -> ControlFlow<()> {
-        match done > self.limits {
-            true => ControlFlow::Break(()),
-            false => self.watch.progress(done, total),
-        }
-    }
 }
 
 /// Lets nobody see how far a rehearsal is, and stops it all the same.

@@ -160,6 +160,20 @@ fn a_stream_optimized_vmdk_is_read_and_written_as_it_goes_by() {
 }
 
 #[test]
+fn what_goes_by_may_hold_no_more_than_is_allowed() {
+    let (place, disk) = (Place::new(), disk());
+    place.put("disk.raw", &disk);
+    let stream = ["-O", "vmdk", "-o", "subformat=streamOptimized"];
+    let vmdk = place.must(&[&["convert"], &stream[..], &["disk.raw", "-"]].concat(), b"");
+    for (input, to) in [(&vmdk, "qcow2"), (&vmdk, "raw"), (&disk, "raw")] {
+        let args = ["convert", "--max-output", "1M", "-O", to, "-", "out"];
+        let (code, said) = place.fails(&args, input);
+        assert!(code == 5 && said.contains("1048576"), "{to}: {code}: {said}");
+        assert!(!place.path("out").exists());
+    }
+}
+
+#[test]
 fn images_with_tables_in_front_go_into_a_pipe_as_they_would_into_a_file() {
     let (place, disk) = (Place::new(), disk());
     place.put("disk.raw", &disk);

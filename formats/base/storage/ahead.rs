@@ -48,6 +48,11 @@ impl Ahead {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Bytes that have come so far.
+    pub(crate) fn came(&self) -> u64 {
+        self.lock().end
+    }
+
     /// From now on what lies far behind is let go of; `witness` sees every byte from the first
     /// one on, in order.
     pub(crate) fn let_go(&self, witness: Witness) {
