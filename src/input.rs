@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +13,7 @@ use formats::{
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::OFlags;
 
 use crate::args::Opening;
 use crate::progress::is_stopped;
@@ -75,8 +76,11 @@ fn open(path: &Path, opening: &Opening, caching: Caching) -> Result<Input> {
         return Ok(forward("standard input".into(), stdin));
     }
     let kind = path.metadata().map(|data| data.file_type());
-    if kind.is_ok_and(|kind| kind.is_fifo() || kind.is_char_device() || kind.is_socket()) {
-        let file = File::open(path).map_err(fail)?;
+    if kind.is_ok_and(|kind| kind.is_fifo()) {
+        // Without waiting for somebody to write: that is done where a signal ends it.
+        let mut options = File::options();
+        options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        let file = options.open(path).map_err(fail)?;
         return Ok(forward(path.to_string_lossy().into_owned(), file));
     }
     Ok(Input::Whole(Arc::new(ImageFile::open(path, opening.access(), caching)?)))
@@ -99,7 +103,10 @@ impl Read for Patient {
             let mut ready = [PollFd::new(&self.0, PollFlags::IN)];
             match rustix::event::poll(&mut ready, Some(&tick)) {
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
-                Ok(_) => return self.0.read(out),
+                Ok(_) => match self.0.read(out) {
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                    other => return other,
+                },
                 Err(errno) => return Err(errno.into()),
             }
         }

@@ -166,17 +166,30 @@ fn a_reader_that_leaves_early_is_no_failure() {
 }
 
 #[test]
-fn what_is_no_disk_is_refused_without_waiting() {
+fn what_is_no_disk_is_refused_and_a_pipe_nobody_writes_to_is_left_on_ctrl_c() {
     let folder = tempfile::tempdir().unwrap();
-    let made = Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap();
+    let path = folder.path();
+    for input in [".", "/dev/null"] {
+        assert_eq!(code(path, &["convert", input, "out.raw"]), 2, "{input}");
+    }
+    assert_eq!(code(path, &["convert", "nothing", "out.raw"]), 7);
+    let made = Command::new("mkfifo").arg(path.join("pipe")).status().unwrap();
     assert!(made.success());
     let begun = Instant::now();
-    for input in ["pipe", ".", "/dev/null"] {
-        assert_eq!(code(folder.path(), &["convert", input, "out.raw"]), 2, "{input}");
-    }
-    assert_eq!(code(folder.path(), &["convert", "nothing", "out.raw"]), 7);
-    assert!(begun.elapsed() < Duration::from_secs(20), "a pipe was waited for");
-    assert_eq!(names(folder.path()), ["pipe"]);
+    let mut command = diskwright();
+    command.args(["convert", "pipe", "out.raw"]).current_dir(path).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(begun.elapsed() < Duration::from_secs(20), "it was waited for");
+    // Somebody writes to it.
+    let mut command = diskwright();
+    let mut child = command.args(["convert", "pipe", "out.raw"]).current_dir(path).spawn().unwrap();
+    fs::write(path.join("pipe"), noise(3 << 20)).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(fs::read(path.join("out.raw")).unwrap() == noise(3 << 20));
 }
 
 #[test]
