@@ -1,10 +1,10 @@
 //! The descriptors behind the system area: what file systems there are.
 
 use super::layout::{
-    BOOT, EL_TORITO, MAGIC, MAX_DESCRIPTORS, PRIMARY, SECTOR, SECTOR_BYTES, SUPPLEMENTARY,
-    SYSTEM_AREA, TERMINATOR, UDF_BEGIN, UDF_VERSIONS, Volume,
+    ANCHOR, ANCHOR_TAG, BOOT, EL_TORITO, MAGIC, MAX_DESCRIPTORS, PRIMARY, SECTOR, SECTOR_BYTES,
+    SUPPLEMENTARY, SYSTEM_AREA, TERMINATOR, UDF_BEGIN, UDF_VERSIONS, Volume,
 };
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::base::storage::Window;
 
 /// What was found, one sector after the other.
@@ -41,11 +41,24 @@ pub(super) fn probe(window: &dyn Window) -> Result<bool> {
     for sector in 1..4 {
         for version in &UDF_VERSIONS {
             if window.starts_with(SYSTEM_AREA + sector * SECTOR + 1, version)? {
-                return Ok(true);
+                return is_anchored(window);
             }
         }
     }
     Ok(false)
+}
+
+/// Whether UDF's anchor stands where a medium with sectors of 2048 bytes has it. UDF is on hard
+/// disks as well, with sectors of other sizes: those are disks.
+fn is_anchored(window: &dyn Window) -> Result<bool> {
+    match window.array::<16>(ANCHOR) {
+        Ok(tag) => {
+            let location = u32::from_le_bytes([tag[12], tag[13], tag[14], tag[15]]);
+            Ok(tag[..2] == ANCHOR_TAG && u64::from(location) == ANCHOR / SECTOR)
+        }
+        Err(error) if error.kind() == Kind::Truncated => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads descriptors up to the last one. `Malformed` if there is none that tells of a volume.

@@ -22,6 +22,9 @@ pub(super) const PRIMARY: u8 = 1;
 pub(super) const SUPPLEMENTARY: u8 = 2;
 pub(super) const TERMINATOR: u8 = 255;
 
+/// Where UDF's first anchor stands, and how its tag begins.
+pub(super) const ANCHOR: u64 = 256 * SECTOR;
+pub(super) const ANCHOR_TAG: [u8; 2] = [2, 0];
 /// What descriptors of UDF have there: the first one, and those that say which version.
 pub(super) const UDF_BEGIN: [u8; 5] = *b"BEA01";
 pub(super) const UDF_VERSIONS: [[u8; 5]; 2] = [*b"NSR02", *b"NSR03"];
