@@ -88,6 +88,11 @@ pub(crate) fn escape(text: &str) -> String {
     safe
 }
 
+/// How many of something: `1 file`, `2 files`.
+pub(crate) fn counted(number: u64, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A number of bytes as people say it: `1.5 GiB`, or `1000 B`.
 pub(crate) fn bytes(number: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];

@@ -11,3 +11,4 @@ pub(crate) mod sniff;
 pub(crate) mod storage;
 pub(crate) mod tar;
 pub(crate) mod wrapper;
+pub(crate) mod xml;

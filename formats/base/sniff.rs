@@ -8,14 +8,12 @@ use std::io::Read;
 use crate::base::error::Result;
 use crate::base::limits::Limits;
 use crate::base::storage::{Span, Window};
-use crate::base::wrapper::Wrapper;
+use crate::base::wrapper::{Wrapper, ZSTD_WINDOW};
 
 /// Unpacked bytes that are wanted.
 const WANTED: usize = 4096;
 /// Bytes of memory that xz may take to unpack: as much as its highest preset needs, and a little.
 const MEMORY: u64 = 80 << 20;
-/// The logarithm of the most that zstd may have to look back.
-const MAX_WINDOW: u32 = 27;
 
 /// How a file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +73,9 @@ impl Packed {
                 Err(_) => Vec::new(),
             },
             Packed::Whole(Wrapper::Zstd) => zstd::stream::read::Decoder::with_buffer(packed)
-                .and_then(|mut decoder| decoder.window_log_max(MAX_WINDOW).map(|()| first(decoder)))
+                .and_then(|mut decoder| {
+                    decoder.window_log_max(ZSTD_WINDOW).map(|()| first(decoder))
+                })
                 .unwrap_or_default(),
             Packed::Whole(Wrapper::Lz4) => lz4(packed).unwrap_or_default(),
             Packed::OldLz4 => packed.get(8..).map(lz4_block).unwrap_or_default(),

@@ -19,23 +19,13 @@ mod layout;
 use crate::base::model::format::Format;
 
 pub(crate) static FORMAT: Format = Format {
-    name: "docker",
     aliases: &["oci"],
-    about: "container images, by docker save or as OCI layouts",
-    extensions: &[],
-    probe: inspect::probe,
-    inspect: inspect::inspect,
     holds_disks: true,
     entries: Some(inspect::entries),
-    open: None,
-    forward: None,
-    padded: |size, _| Ok(size),
-    create: None,
-    appends: None,
-    likeness: None,
-    measure: None,
-    check: None,
-    repair: None,
-    resize: None,
-    options: &[],
+    ..Format::known_by(
+        "docker",
+        "container images, by docker save or as OCI layouts",
+        inspect::probe,
+        inspect::inspect,
+    )
 };

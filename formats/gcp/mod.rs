@@ -17,23 +17,18 @@ mod writer;
 use crate::base::model::format::Format;
 
 pub(crate) static FORMAT: Format = Format {
-    name: "gcp",
     aliases: &["gce"],
-    about: "disk.raw in a tar archive, as Google's cloud takes it within gzip",
-    extensions: &[],
-    probe: inspect::probe,
-    inspect: inspect::inspect,
-    holds_disks: false,
     entries: Some(inspect::entries),
     open: Some(reader::open),
     forward: Some(reader::forward),
     padded: writer::padded,
     create: Some(writer::create),
     appends: Some(|_| true),
-    likeness: None,
     measure: Some(writer::measure),
-    check: None,
-    repair: None,
-    resize: None,
-    options: &[],
+    ..Format::known_by(
+        "gcp",
+        "disk.raw in a tar archive, as Google's cloud takes it within gzip",
+        inspect::probe,
+        inspect::inspect,
+    )
 };

@@ -41,23 +41,14 @@ pub use author::IsoAuthor;
 use crate::base::model::format::Format;
 
 pub(crate) static FORMAT: Format = Format {
-    name: "iso",
     aliases: &["iso9660"],
-    about: "a CD or DVD: ISO 9660, Joliet, Rock Ridge, UDF",
     extensions: &["iso"],
-    probe: descriptors::probe,
-    inspect: inspect::inspect,
-    holds_disks: false,
     entries: Some(entries::entries),
     open: Some(reader::open),
-    forward: None,
-    padded: |size, _| Ok(size),
-    create: None,
-    appends: None,
-    likeness: None,
-    measure: None,
-    check: None,
-    repair: None,
-    resize: None,
-    options: &[],
+    ..Format::known_by(
+        "iso",
+        "a CD or DVD: ISO 9660, Joliet, Rock Ridge, UDF",
+        descriptors::probe,
+        inspect::inspect,
+    )
 };

@@ -17,23 +17,12 @@ use crate::base::model::create::whole_sectors;
 use crate::base::model::format::Format;
 
 pub(crate) static FORMAT: Format = Format {
-    name: "luks",
-    aliases: &[],
-    about: "an encrypted disk (LUKS 1 and 2), described",
     extensions: &["luks"],
-    probe: inspect::probe,
-    inspect: inspect::inspect,
-    holds_disks: false,
-    entries: None,
-    open: None,
-    forward: None,
     padded: |size, _| whole_sectors(size),
-    create: None,
-    appends: None,
-    likeness: None,
-    measure: None,
-    check: None,
-    repair: None,
-    resize: None,
-    options: &[],
+    ..Format::known_by(
+        "luks",
+        "an encrypted disk (LUKS 1 and 2), described",
+        inspect::probe,
+        inspect::inspect,
+    )
 };

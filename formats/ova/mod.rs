@@ -31,46 +31,25 @@ use crate::base::model::format::Format;
 
 /// The archive.
 pub(crate) static FORMAT: Format = Format {
-    name: "ova",
-    aliases: &[],
-    about: "virtual machines in an archive",
     extensions: &["ova"],
-    probe: contents::probe,
-    inspect: inspect::archive,
     holds_disks: true,
+    packs_machines: true,
     entries: Some(contents::entries),
-    open: None,
-    forward: None,
     padded: |size, _| whole_sectors(size),
-    create: None,
-    appends: None,
-    likeness: None,
-    measure: None,
     check: Some(check::archive),
-    repair: None,
-    resize: None,
-    options: &[],
+    ..Format::known_by("ova", "virtual machines in an archive", contents::probe, inspect::archive)
 };
 
 /// The text in it, by itself.
 pub(crate) static DESCRIPTOR: Format = Format {
-    name: "ovf",
-    aliases: &[],
-    about: "virtual machines, their disks in files beside it",
     extensions: &["ovf"],
-    probe: inspect::probe,
-    inspect: inspect::descriptor,
     holds_disks: true,
-    entries: None,
-    open: None,
-    forward: None,
     padded: |size, _| whole_sectors(size),
-    create: None,
-    appends: None,
-    likeness: None,
-    measure: None,
     check: Some(check::descriptor),
-    repair: None,
-    resize: None,
-    options: &[],
+    ..Format::known_by(
+        "ovf",
+        "virtual machines, their disks in files beside it",
+        inspect::probe,
+        inspect::descriptor,
+    )
 };

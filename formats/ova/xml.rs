@@ -1,12 +1,12 @@
 //! XML as far as a descriptor needs it: elements, attributes, text. Names count without their
 //! prefix, and no document type is let in, so nothing expands.
 
-use quick_xml::escape::resolve_predefined_entity;
-use quick_xml::events::{BytesRef, BytesStart, Event};
+use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
 use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
+use crate::base::xml::resolve;
 
 /// What a text can begin with.
 const BYTE_ORDER: &[u8] = b"\xef\xbb\xbf";
@@ -226,19 +226,6 @@ impl Tree<'_> {
         }
         Ok(())
     }
-}
-
-/// A character by its number, or one of the five that XML names.
-fn resolve(reference: &BytesRef, at: u64) -> Result<String> {
-    if let Ok(Some(one)) = reference.resolve_char_ref() {
-        return Ok(one.into());
-    }
-    let name: &str = reference.as_ref();
-    let known = resolve_predefined_entity(name).map(str::to_string);
-    known.ok_or_else(|| {
-        let what = format!("the descriptor uses the entity '{}'", name.escape_debug());
-        Error::refused(what).at(at)
-    })
 }
 
 #[cfg(test)]

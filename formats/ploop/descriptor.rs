@@ -4,14 +4,14 @@
 //! Source: qemu docs/interop/prl-xml.rst.
 
 use quick_xml::Reader;
-use quick_xml::escape::resolve_predefined_entity;
-use quick_xml::events::{BytesRef, Event};
+use quick_xml::events::Event;
 
 use super::layout::SECTOR;
 use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
 use crate::base::model::facts::Snapshot;
 use crate::base::storage::{Span, Window};
+use crate::base::xml::resolve;
 
 /// The element that holds all others.
 const ROOT: &str = "Parallels_disk_image";
@@ -242,19 +242,6 @@ impl Parser<'_> {
         }
         Ok(())
     }
-}
-
-/// A character by its number, or one of the five that XML names.
-fn resolve(reference: &BytesRef, at: u64) -> Result<String> {
-    if let Ok(Some(one)) = reference.resolve_char_ref() {
-        return Ok(one.into());
-    }
-    let name: &str = reference.as_ref();
-    let known = resolve_predefined_entity(name).map(str::to_string);
-    known.ok_or_else(|| {
-        let what = format!("the descriptor uses the entity '{}'", name.escape_debug());
-        Error::refused(what).at(at)
-    })
 }
 
 fn number(value: &str, at: u64) -> Result<u64> {

@@ -28,23 +28,21 @@ use crate::base::model::create::whole_sectors;
 use crate::base::model::format::Format;
 
 pub(crate) static FORMAT: Format = Format {
-    name: "ploop",
     aliases: &["parallels", "hds"],
-    about: "Parallels' and Virtuozzo's disk, and bundles",
     extensions: &["hds", "hdd"],
-    probe: inspect::probe,
-    inspect: inspect::inspect,
-    holds_disks: false,
-    entries: None,
     open: Some(reader::open),
-    forward: None,
     padded: |size, _| whole_sectors(size),
     create: Some(writer::create),
-    appends: None,
     likeness: Some(options::likeness),
     measure: Some(options::measure),
     check: Some(check::check),
     repair: Some(repair::repair),
     resize: Some(resize::resize),
     options: options::OPTIONS,
+    ..Format::known_by(
+        "ploop",
+        "Parallels' and Virtuozzo's disk, and bundles",
+        inspect::probe,
+        inspect::inspect,
+    )
 };

@@ -18,23 +18,15 @@ use crate::base::model::create::whole_sectors;
 use crate::base::model::format::Format;
 
 pub(crate) static FORMAT: Format = Format {
-    name: "qcow",
     aliases: &["qcow1"],
-    about: "QEMU's first copy-on-write format",
     extensions: &["qcow"],
-    probe: inspect::probe,
-    inspect: inspect::inspect,
-    holds_disks: false,
-    entries: None,
     open: Some(reader::open),
-    forward: None,
     padded: |size, _| whole_sectors(size),
-    create: None,
-    appends: None,
-    likeness: None,
-    measure: None,
     check: Some(check::check),
-    repair: None,
-    resize: None,
-    options: &[],
+    ..Format::known_by(
+        "qcow",
+        "QEMU's first copy-on-write format",
+        inspect::probe,
+        inspect::inspect,
+    )
 };

@@ -34,23 +34,20 @@ use crate::base::model::create::whole_sectors;
 use crate::base::model::format::Format;
 
 pub(crate) static FORMAT: Format = Format {
-    name: "qcow2",
-    aliases: &[],
-    about: "QEMU's copy-on-write format, versions 2 and 3",
     extensions: &["qcow2", "qcow"],
-    probe: inspect::probe,
-    inspect: inspect::inspect,
-    holds_disks: false,
-    entries: None,
     open: Some(reader::open),
-    forward: None,
     padded: |size, _| whole_sectors(size),
     create: Some(writer::create),
-    appends: None,
     likeness: Some(options::likeness),
     measure: Some(options::measure),
     check: Some(check::check),
     repair: Some(repair::repair),
     resize: Some(resize::resize),
     options: options::OPTIONS,
+    ..Format::known_by(
+        "qcow2",
+        "QEMU's copy-on-write format, versions 2 and 3",
+        inspect::probe,
+        inspect::inspect,
+    )
 };

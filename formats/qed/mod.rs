@@ -16,23 +16,9 @@ use crate::base::model::create::whole_sectors;
 use crate::base::model::format::Format;
 
 pub(crate) static FORMAT: Format = Format {
-    name: "qed",
-    aliases: &[],
-    about: "QEMU's enhanced disk",
     extensions: &["qed"],
-    probe: inspect::probe,
-    inspect: inspect::inspect,
-    holds_disks: false,
-    entries: None,
     open: Some(reader::open),
-    forward: None,
     padded: |size, _| whole_sectors(size),
-    create: None,
-    appends: None,
-    likeness: None,
-    measure: None,
     check: Some(check::check),
-    repair: None,
-    resize: None,
-    options: &[],
+    ..Format::known_by("qed", "QEMU's enhanced disk", inspect::probe, inspect::inspect)
 };

@@ -18,25 +18,20 @@ use crate::base::model::create::{OptionHelp, Options};
 use crate::base::model::format::Format;
 
 pub(crate) static FORMAT: Format = Format {
-    name: "raw",
     aliases: &["img", "dd"],
-    about: "the bytes of the disk, and nothing else",
     extensions: &["raw", "img", "dd"],
-    probe: inspect::probe,
-    inspect: inspect::inspect,
-    holds_disks: false,
-    entries: None,
     open: Some(reader::open),
-    forward: None,
-    padded: |size, _| Ok(size),
     create: Some(writer::create),
     appends: Some(|options| options == &Options::default()),
-    likeness: None,
     measure: Some(writer::measure),
-    check: None,
-    repair: None,
     resize: Some(resize::resize),
     options: OPTIONS,
+    ..Format::known_by(
+        "raw",
+        "the bytes of the disk, and nothing else",
+        inspect::probe,
+        inspect::inspect,
+    )
 };
 
 const OPTIONS: &[OptionHelp] = &[OptionHelp {

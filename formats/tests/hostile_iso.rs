@@ -457,3 +457,20 @@ fn no_byte_that_is_changed_breaks_more_than_its_volume() {
         }
     }
 }
+
+/// A disk formatted with UDF and sectors of 512 bytes was taken for a DVD, whose sectors have 2048:
+/// what an operator wanted to convert was refused as an iso.
+#[test]
+fn udf_on_a_hard_disk_is_a_disk() {
+    let mut bytes = vec![0; 1 << 20];
+    for (sector, mark) in [b"BEA01", b"NSR03", b"TEA01"].into_iter().enumerate() {
+        bytes[PRIMARY + sector * SECTOR + 1..][..5].copy_from_slice(mark);
+    }
+    for (sector, expected) in [(SECTOR, "iso"), (512, "raw")] {
+        let mut disk = bytes.clone();
+        let anchor = 256 * sector;
+        disk[anchor] = 2;
+        disk[anchor + 12..anchor + 16].copy_from_slice(&256_u32.to_le_bytes());
+        assert_eq!(formats::probe(FORMATS, &Memory::new(disk)).unwrap().name, expected);
+    }
+}

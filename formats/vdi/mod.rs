@@ -24,23 +24,15 @@ use crate::base::model::create::whole_sectors;
 use crate::base::model::format::Format;
 
 pub(crate) static FORMAT: Format = Format {
-    name: "vdi",
-    aliases: &[],
-    about: "VirtualBox's disk image",
     extensions: &["vdi"],
-    probe: inspect::probe,
-    inspect: inspect::inspect,
-    holds_disks: false,
-    entries: None,
     open: Some(reader::open),
-    forward: None,
     padded: |size, _| whole_sectors(size),
     create: Some(writer::create),
-    appends: None,
     likeness: Some(options::likeness),
     measure: Some(options::measure),
     check: Some(check::check),
     repair: Some(repair::repair),
     resize: Some(resize::resize),
     options: options::OPTIONS,
+    ..Format::known_by("vdi", "VirtualBox's disk image", inspect::probe, inspect::inspect)
 };

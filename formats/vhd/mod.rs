@@ -26,23 +26,16 @@ mod writer;
 use crate::base::model::format::Format;
 
 pub(crate) static FORMAT: Format = Format {
-    name: "vhd",
     aliases: &["vpc"],
-    about: "the disk of Virtual PC and Azure",
     extensions: &["vhd", "vpc"],
-    probe: footers::probe,
-    inspect: inspect::inspect,
-    holds_disks: false,
-    entries: None,
     open: Some(reader::open),
-    forward: None,
     padded: options::padded,
     create: Some(writer::create),
-    appends: None,
     likeness: Some(options::likeness),
     measure: Some(options::measure),
     check: Some(check::check),
     repair: Some(repair::repair),
     resize: Some(resize::resize),
     options: options::OPTIONS,
+    ..Format::known_by("vhd", "the disk of Virtual PC and Azure", footers::probe, inspect::inspect)
 };

@@ -31,23 +31,15 @@ mod writer;
 use crate::base::model::format::Format;
 
 pub(crate) static FORMAT: Format = Format {
-    name: "vhdx",
-    aliases: &[],
-    about: "Hyper-V's format, with a log",
     extensions: &["vhdx", "avhdx"],
-    probe: inspect::probe,
-    inspect: inspect::inspect,
-    holds_disks: false,
-    entries: None,
     open: Some(reader::open),
-    forward: None,
     padded: options::padded,
     create: Some(writer::create),
-    appends: None,
     likeness: Some(options::likeness),
     measure: Some(options::measure),
     check: Some(check::check),
     repair: Some(repair::repair),
     resize: Some(resize::resize),
     options: options::OPTIONS,
+    ..Format::known_by("vhdx", "Hyper-V's format, with a log", inspect::probe, inspect::inspect)
 };

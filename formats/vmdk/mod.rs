@@ -32,14 +32,7 @@ use crate::base::model::create::whole_sectors;
 use crate::base::model::format::Format;
 
 pub(crate) static FORMAT: Format = Format {
-    name: "vmdk",
-    aliases: &[],
-    about: "VMware's disk image, in its files or as a stream",
     extensions: &["vmdk"],
-    probe: inspect::probe,
-    inspect: inspect::inspect,
-    holds_disks: false,
-    entries: None,
     open: Some(reader::open),
     forward: Some(forward::open),
     padded: |size, _| whole_sectors(size),
@@ -51,4 +44,10 @@ pub(crate) static FORMAT: Format = Format {
     repair: Some(repair::repair),
     resize: Some(resize::resize),
     options: options::OPTIONS,
+    ..Format::known_by(
+        "vmdk",
+        "VMware's disk image, in its files or as a stream",
+        inspect::probe,
+        inspect::inspect,
+    )
 };

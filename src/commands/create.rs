@@ -38,7 +38,7 @@ pub(crate) struct Args {
     backing_fmt: Option<String>,
     /// Do not open the image underneath
     #[arg(short, long)]
-    unsafe_backing: bool,
+    unchecked_backing: bool,
     /// Settings of the format, `key=value,...`; `help` lists them
     #[arg(short, long = "options", value_name = "OPTIONS")]
     options: Vec<String>,
@@ -99,7 +99,7 @@ fn backing(args: &Args, path: &Path, options: &Options) -> Result<(Backing, Opti
     let format = format.ok_or_else(|| {
         Error::invalid("-b wants the format of the backing file as well, with -F")
     })?;
-    if args.unsafe_backing {
+    if args.unchecked_backing {
         let format = formats::format(format)?.name;
         return Ok((Some((name.to_string_lossy().into_owned(), format.into())), None));
     }

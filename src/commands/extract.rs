@@ -8,16 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use formats::{Caching, Entry, EntryKind, Error, Limits, Result, Source, Stream, Target, Watch};
+use formats::{Entry, EntryKind, Error, Limits, Result, Source, Stream, Target, Watch};
 use serde_json::json;
 
-use super::ls::{entries, trimmed};
+use super::ls::inside;
 use crate::args::{Opening, OutputKind};
 use crate::exit::Exit;
 use crate::folder::{Folder, stays_inside};
-use crate::policy;
 use crate::progress::Progress;
-use crate::report::{Report, bytes, note, print_json};
+use crate::report::{Report, bytes, counted, note, print_json};
 
 /// Take files out of an image
 ///
@@ -71,16 +70,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
-    let named =
-        policy::named(&args.path, args.format.as_deref(), &args.opening, Caching::Writeback)?;
-    let wanted: Vec<_> = args.inside.iter().map(|path| trimmed(path).to_owned()).collect();
-    let limits = args.opening.limits();
-    let source: Arc<dyn Source> = named.source.clone();
-    let found = entries(&named, &wanted, &limits)
-        .and_then(|found| within_bounds(&found, source.len(), &limits).map(|total| (found, total)))
+    let (named, found) = inside(&args.path, args.format.as_deref(), &args.inside, &args.opening)?;
+    let total = within_bounds(&found, named.source.len(), &args.opening.limits())
         .map_err(|error| error.format(named.format.name).path(&args.path))?;
-    let (found, total) = found;
-    let work = Work { args, source, progress: Progress::new(args.progress), total };
+    let progress = Progress::new(args.progress);
+    let work = Work { args, source: named.source, progress, total };
     match args.directory.as_deref().filter(|path| *path != Path::new("-")) {
         Some(path) => work.fill_folder(path, &found),
         None => work.fill_pipe(&found),
@@ -223,8 +217,10 @@ impl Work<'_> {
             print_json(&json!({"files": files, "folders": folders, "links": links, "bytes": size}));
             return;
         }
-        let linked = if links > 0 { format!(", {links} links") } else { String::new() };
-        report.text(&format!("{files} files, {folders} folders{linked}; {}", bytes(size)));
+        let linked =
+            if links > 0 { format!(", {}", counted(links, "link")) } else { String::new() };
+        let (files, folders) = (counted(files, "file"), counted(folders, "folder"));
+        report.text(&format!("{files}, {folders}{linked}; {}", bytes(size)));
     }
 }
 

@@ -97,7 +97,7 @@ fn look(path: &Path, args: &Args) -> Result<Vec<Info>> {
     }
     let mut facts = (named.format.inspect)(&*named.source, &limits)
         .map_err(|error| error.format(named.format.name).path(&shown))?;
-    if named.format.open.is_none() && !formats::disks(&facts).is_empty() {
+    if named.format.holds_disks {
         // What a container says of a disk is no proof of it.
         let options = policy::open_options(path, &args.opening, &limits)?;
         if let Ok(disk) = formats::open(named.source.clone(), named.format, &options) {

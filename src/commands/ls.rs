@@ -1,6 +1,6 @@
 //! `ls`: the files inside an image.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use formats::{Caching, Entry, EntryKind, Error, Limits, Result};
 use serde_json::{Value as Json, json};
@@ -35,11 +35,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
-    let named =
-        policy::named(&args.path, args.format.as_deref(), &args.opening, Caching::Writeback)?;
-    let wanted: Vec<_> = args.inside.iter().map(|path| trimmed(path).to_owned()).collect();
-    let found = entries(&named, &wanted, &args.opening.limits())
-        .map_err(|error| error.format(named.format.name).path(&args.path))?;
+    let (_, found) =
+        inside(&args.path, args.format.as_deref(), args.inside.as_slice(), &args.opening)?;
     let report = Report::new(args.output, false);
     if report.is_json() {
         print_json(&found.iter().map(entry_json).collect());
@@ -49,8 +46,23 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
+/// An image, and the files inside: those at or below the paths wanted; all of them if none is
+/// given. `Invalid` if there is nothing at such a path.
+pub(super) fn inside(
+    path: &Path,
+    format: Option<&str>,
+    wanted: &[String],
+    opening: &Opening,
+) -> Result<(Named, Vec<Entry>)> {
+    let named = policy::named(path, format, opening, Caching::Writeback)?;
+    let wanted: Vec<_> = wanted.iter().map(|path| trimmed(path).to_owned()).collect();
+    let found = entries(&named, &wanted, &opening.limits())
+        .map_err(|error| error.format(named.format.name).path(path))?;
+    Ok((named, found))
+}
+
 /// A path as people type it, as images have it.
-pub(super) fn trimmed(path: &str) -> &str {
+fn trimmed(path: &str) -> &str {
     let mut path = path.trim_end_matches('/');
     while let Some(rest) = path.strip_prefix("./").or_else(|| path.strip_prefix('/')) {
         path = rest;
@@ -58,9 +70,7 @@ pub(super) fn trimmed(path: &str) -> &str {
     if path == "." { "" } else { path }
 }
 
-/// The files inside an image: those at or below the paths wanted; all of them if none is given.
-/// `Invalid` if there is nothing at such a path.
-pub(super) fn entries(named: &Named, wanted: &[String], limits: &Limits) -> Result<Vec<Entry>> {
+fn entries(named: &Named, wanted: &[String], limits: &Limits) -> Result<Vec<Entry>> {
     let Some(entries) = named.format.entries else {
         return Err(Error::unsupported("such an image holds a disk, and no files"));
     };

@@ -77,8 +77,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
 fn after_help() -> String {
     let mut text = String::from("Formats:\n");
     for format in FORMATS {
-        // Archives of machines are written of several disks, by a deed of their own.
-        let written = format.create.is_some() || format.name == "ova";
+        let written = format.create.is_some() || format.packs_machines;
         let can = |does: bool, what: &'static str| does.then_some(what);
         let deeds = [
             can(format.open.is_some() || format.holds_disks, "read"),

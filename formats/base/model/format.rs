@@ -83,6 +83,8 @@ pub struct Format {
     pub padded: fn(u64, &Options) -> Result<u64>,
     /// A new image.
     pub create: Option<CreateFn>,
+    /// Whether a new one is an archive of several disks and of the machine that they are for.
+    pub packs_machines: bool,
     /// Whether a new image with these settings is written from its front to its end only, so that
     /// a pipe can take it.
     pub appends: Option<fn(&Options) -> bool>,
@@ -99,6 +101,39 @@ pub struct Format {
     pub resize: Option<ResizeFn>,
     /// Its settings, documented once.
     pub options: &'static [OptionHelp],
+}
+
+impl Format {
+    /// A format that is recognised and described, and cannot do anything else yet.
+    pub(crate) const fn known_by(
+        name: &'static str,
+        about: &'static str,
+        probe: fn(&dyn Window) -> Result<bool>,
+        inspect: fn(&dyn Window, &Limits) -> Result<Facts>,
+    ) -> Format {
+        Format {
+            name,
+            aliases: &[],
+            about,
+            extensions: &[],
+            probe,
+            inspect,
+            holds_disks: false,
+            entries: None,
+            open: None,
+            forward: None,
+            padded: |size, _| Ok(size),
+            create: None,
+            packs_machines: false,
+            appends: None,
+            likeness: None,
+            measure: None,
+            check: None,
+            repair: None,
+            resize: None,
+            options: &[],
+        }
+    }
 }
 
 impl std::fmt::Debug for Format {

@@ -14,7 +14,7 @@ const BUFFER: usize = 256 << 10;
 /// The most memory that an .xz stream may ask for: what preset 9 takes, twice.
 pub(super) const XZ_MEMORY: u64 = 256 << 20;
 /// The largest window of a zstd frame: 128 MiB, what zstd itself takes unasked.
-pub(super) const ZSTD_WINDOW: u32 = 27;
+pub(crate) const ZSTD_WINDOW: u32 = 27;
 
 type Input = BufReader<Box<dyn Read + Send>>;
 

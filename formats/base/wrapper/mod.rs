@@ -23,7 +23,7 @@ use std::io;
 use crate::base::error::{Error, Kind};
 
 pub(crate) use budget::{Budget, Counted};
-pub(crate) use members::{Members, Sequence};
+pub(crate) use members::{Members, Sequence, ZSTD_WINDOW};
 pub use packer::Packer;
 pub(crate) use unpacked::Unpacked;
 

@@ -64,16 +64,18 @@ impl Packer {
             return Err(Error::invalid(what));
         }
         let threads = threads.max(1);
-        let (work, todo) = sync_channel::<(u64, Vec<u8>)>(threads);
-        let todo = Arc::new(Mutex::new(todo));
+        let (work, waiting) = sync_channel::<(u64, Vec<u8>)>(threads);
+        let waiting = Arc::new(Mutex::new(waiting));
         let (done, packed) = sync_channel(2 * threads);
         let (spare_in, spare) = channel();
         let zeros: Arc<OnceLock<Packed>> = Arc::default();
         let block = block_len(wrapper);
         let worker = |_| {
-            let (todo, done, spare) = (todo.clone(), done.clone(), spare_in.clone());
+            let (waiting, done, spare) = (waiting.clone(), done.clone(), spare_in.clone());
             let zeros = zeros.clone();
-            std::thread::spawn(move || labour(wrapper, level, block, &todo, &zeros, &done, &spare))
+            std::thread::spawn(move || {
+                labour(wrapper, level, block, &waiting, &zeros, &done, &spare);
+            })
         };
         let workers = (0..threads).map(worker).collect();
         let writer = std::thread::spawn(move || write_all(wrapper, &packed, out));
@@ -145,13 +147,13 @@ fn labour(
     wrapper: Wrapper,
     level: u32,
     block: usize,
-    todo: &Mutex<Receiver<(u64, Vec<u8>)>>,
+    waiting: &Mutex<Receiver<(u64, Vec<u8>)>>,
     zeros: &OnceLock<Packed>,
     done: &SyncSender<(u64, Result<Packed>)>,
     spare: &Sender<Vec<u8>>,
 ) {
     loop {
-        let next = todo.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((number, mut bytes)) = next else { return };
         let empty = bytes.len() == block && is_zero(&bytes);
         let packed = match zeros.get().filter(|_| empty) {

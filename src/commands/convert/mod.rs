@@ -1,0 +1,201 @@
+//! `convert`: a disk, from one format into another.
+
+mod job;
+
+use std::path::{Path, PathBuf};
+
+use formats::{Algorithm, Caching, Digest, Error, FORMATS, Format, Image, Result, Wrapper};
+
+use super::ova::Wishes;
+use super::unpack;
+use crate::args::{
+    Opening, OutputKind, Settings, algorithm, caching, digest, options_help, packing, settings,
+    size, snapshot,
+};
+use crate::exit::Exit;
+use crate::outputs::is_pipe;
+use crate::policy::{self, Named};
+use job::Job;
+
+/// Convert a disk image into another format
+///
+/// The output appears under its name only when it is complete. Several inputs are put behind each
+/// other. `-` is standard input or output; compression around an image is taken off.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  diskwright convert -O raw cloud.qcow2 disk.raw
+  diskwright convert -p -c -O qcow2 disk.raw small.qcow2
+  diskwright convert -c -o compression_type=zstd,compression_level=9 disk.raw disk.qcow2
+  diskwright convert --allow-refs -O raw overlay.qcow2 flat.raw
+  diskwright convert -n -O raw cloud.qcow2 /dev/sdX
+  diskwright convert -O raw cloud.qcow2.xz disk.raw.zst
+  diskwright convert -O qcow2 appliance.ova disk.qcow2
+  diskwright convert -O qcow2 appliance.ova folder/
+  diskwright convert -O ova --memory 4G --firmware efi --nic lan disk.qcow2 appliance.ova
+  diskwright convert --hash sha256 -O raw https://example.org/cloud.qcow2 disk.raw
+  cat cloud.raw.gz | diskwright convert -O raw - - | dd of=/dev/sdX bs=4M
+  diskwright convert -O qcow2 -o help")]
+pub(crate) struct Args {
+    /// Images to read, then the image to write
+    #[arg(value_name = "INPUT... OUTPUT")]
+    paths: Vec<PathBuf>,
+    /// Format of the inputs; found out if not given
+    #[arg(short, long = "format", value_name = "FORMAT")]
+    format: Option<String>,
+    /// Format of the output; by the ending of its name if not given, else raw
+    #[arg(short = 'O', long, value_name = "FORMAT")]
+    output_format: Option<String>,
+    /// Settings of the output's format, `key=value,...`; `help` lists them
+    #[arg(short, long = "options", value_name = "OPTIONS")]
+    options: Vec<String>,
+    /// Compress
+    #[arg(short, long)]
+    compress: bool,
+    /// Show how far it is
+    #[arg(short, long)]
+    progress: bool,
+    /// Say nothing but errors
+    #[arg(short, long)]
+    quiet: bool,
+    /// Leave out runs of zeros from this size on; 0 writes every byte
+    #[arg(short = 'S', long, value_name = "SIZE", default_value = "4k", value_parser = size)]
+    sparse: u64,
+    /// How many threads work at once
+    #[arg(short = 'm', long = "threads", value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// Write over an output that is there: a raw file or device in place, another image with the
+    /// settings that it has
+    #[arg(short, long)]
+    no_create: bool,
+    /// With -n: the output is known to read as zeros
+    #[arg(long, requires = "no_create")]
+    target_is_zero: bool,
+    /// Which internal snapshot to read, by name or identifier
+    #[arg(short = 'l', long, value_name = "SNAPSHOT", value_parser = snapshot)]
+    snapshot: Option<String>,
+    /// Leave out what is the same in this image, and refer to it
+    #[arg(short = 'B', long, value_name = "FILE")]
+    backing: Option<PathBuf>,
+    /// Format of the backing file
+    #[arg(
+        short = 'F',
+        long = "output-backing-format",
+        value_name = "FORMAT",
+        requires = "backing"
+    )]
+    backing_fmt: Option<String>,
+    /// Compress the whole output: zstd, gz or xz, with a level behind a colon if need be. Without
+    /// it the ending of the output's name says so: .zst, .gz, .xz
+    #[arg(long, value_name = "KIND[:LEVEL]", value_parser = packing)]
+    compress_output: Option<(Wrapper, Option<u32>)>,
+    /// Tell digests of the output, taken while it is written: md5, sha1, sha256, sha512
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = algorithm)]
+    hash: Vec<Algorithm>,
+    /// Tell digests of the input as it is stored, taken while it is read
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = algorithm)]
+    hash_input: Vec<Algorithm>,
+    /// What the input has to digest to, or there is no output: sha256:HEX, or HEX alone
+    #[arg(long, value_name = "DIGEST", value_parser = digest)]
+    expect_hash: Option<Digest>,
+    /// Accepted for qemu-img's sake: writes are always free in their order
+    #[arg(short = 'W', hide_short_help = true)]
+    out_of_order: bool,
+    /// Accepted for qemu-img's sake: blocks are always shared where that costs nothing
+    #[arg(short = 'C', hide_short_help = true)]
+    copy_offload: bool,
+    /// Cache mode of the output: writeback, writethrough, none, directsync, unsafe
+    #[arg(short = 't', long = "cache", value_name = "MODE", default_value = "writeback")]
+    #[arg(value_parser = caching)]
+    cache: Caching,
+    /// Cache mode of the inputs
+    #[arg(short = 'T', long = "source-cache", value_name = "MODE", default_value = "writeback")]
+    #[arg(value_parser = caching)]
+    source_cache: Caching,
+    /// Bytes per second at most
+    #[arg(short, long = "rate-limit", value_name = "SIZE", value_parser = size)]
+    rate: Option<u64>,
+    /// How the result is told
+    #[arg(long, value_enum, value_name = "KIND", default_value_t)]
+    output: OutputKind,
+    #[command(flatten)]
+    wishes: Wishes,
+    #[command(flatten)]
+    opening: Opening,
+}
+
+pub(crate) fn run(args: &Args) -> Result<Exit> {
+    let target_format = target_format(args)?;
+    let Settings::Pairs(options) = settings(&args.options)? else {
+        crate::report::print(&options_help(target_format));
+        return Ok(Exit::Ok);
+    };
+    options.known_by(target_format.name, target_format.options)?;
+    let (inputs, output) = match &args.paths[..] {
+        [inputs @ .., output] if !inputs.is_empty() => (inputs, output),
+        _ => return Err(Error::invalid("convert wants an input and an output")),
+    };
+    if is_pipe(output) && args.output == OutputKind::Json {
+        return Err(Error::invalid("an image and a report do not go into one pipe"));
+    }
+    let job = |output| Job { args, format: target_format, output, options: options.clone() };
+    if target_format.packs_machines {
+        return job(output).pack(inputs);
+    }
+    if args.wishes.are_said() {
+        let name = target_format.name;
+        return Err(Error::invalid(format!(
+            "{name} images know nothing of a machine: -O ova does"
+        )));
+    }
+    let [input] = inputs else { return job(output).read(inputs, &args.opening) };
+    if !unpack::is_folder(output) {
+        return job(output).read(inputs, &args.opening);
+    }
+    let stated = args.format.as_deref();
+    let places = unpack::places(input, output, stated, target_format, &args.opening)?;
+    for (number, path) in &places {
+        let opening = Opening { disk: Some(*number), ..args.opening.clone() };
+        job(path).read(inputs, &opening)?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn target_format(args: &Args) -> Result<&'static Format> {
+    if let Some(name) = &args.output_format {
+        return formats::format(name);
+    }
+    let ending = |path: &Path| path.extension().and_then(|e| e.to_str()).map(str::to_owned);
+    let by_name = args.paths.last().and_then(|path| {
+        let last = ending(path)?;
+        let ending = match Wrapper::named(&last) {
+            Some(_) => ending(&path.with_extension(""))?,
+            None => last,
+        };
+        FORMATS.iter().find(|format| format.extensions.contains(&&*ending))
+    });
+    by_name.copied().map_or_else(|| formats::format("raw"), Ok)
+}
+
+/// The image underneath a new one.
+pub(super) struct Base {
+    /// The name to write down.
+    pub(super) name: String,
+    pub(super) format: &'static str,
+    pub(super) disk: Box<dyn Image>,
+}
+
+impl Base {
+    /// Opens a backing file that the user named: from the folder of the new image, as whoever
+    /// reads that will do.
+    pub(super) fn open(name: &Path, format: &str, image: &Path, opening: &Opening) -> Result<Base> {
+        let format = formats::format(format)?;
+        let path = policy::folder(image).join(name);
+        let named: Named = policy::named(&path, Some(format.name), opening, Caching::Writeback)?;
+        let disk = policy::disk(&path, &named, None, opening)?;
+        let name =
+            name.to_str().ok_or_else(|| Error::invalid("the name is not UTF-8").path(name))?;
+        Ok(Base { name: name.to_owned(), format: format.name, disk })
+    }
+}
