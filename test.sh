@@ -59,6 +59,8 @@ if command -v cargo-deny >/dev/null; then
 fi
 step 'tests'
 cargo test --workspace
+step 'a parser that attacks'
+cargo test --features broken --test sandbox
 step 'fuzz targets, briefly'
 fuzz/run.sh "$FUZZ_SECONDS"
 step 'all passed'

@@ -8,17 +8,14 @@
 //! ```
 
 use std::io::{self, Read};
-use std::path::PathBuf;
 use std::sync::Arc;
-
-use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 
 use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
 use crate::base::model::format::Format;
 use crate::base::sniff;
 use crate::base::storage::{
-    Access, BLOCK, Caching, ImageFile, Source, Target as _, Window, is_zero,
+    Access, BLOCK, Caching, ImageFile, Source, Target as _, Timed, Window, is_zero, scratch,
 };
 use crate::base::wrapper::{Budget, Counted, Members, Sequence, Unpacked, Wrapper, failed};
 use crate::pool::{Watch, default_threads};
@@ -48,6 +45,19 @@ pub struct Forward {
 }
 
 impl Input {
+    /// The same bytes, until the deadline of these limits.
+    #[must_use]
+    pub fn within(self, limits: &Limits) -> Input {
+        match (self, limits.deadline) {
+            (Input::Whole(source), _) => Input::Whole(Timed::within(source, limits)),
+            (Input::Forward(forward), Some(deadline)) => {
+                let bytes = Box::new(Timed::new(forward.bytes, deadline));
+                Input::Forward(Forward { bytes, ..forward })
+            }
+            (forward, None) => forward,
+        }
+    }
+
     /// What it is called.
     pub fn name(&self) -> String {
         match self {
@@ -92,7 +102,7 @@ pub fn unwrap(
     loop {
         let Some(wrapper) = Wrapper::of(&input.front(FRONT)?) else { return Ok((input, off)) };
         let front = input.front(sniff::needed(wrapper))?;
-        if sniff::holds_cpio(wrapper, &front) {
+        if sniff::holds_cpio(wrapper, &front, limits) {
             return Ok((input, off));
         }
         let name = input.name();
@@ -125,7 +135,7 @@ fn take_off(
         }
         Input::Forward(forward) => forward,
     };
-    let members = Failing { wrapper, members: Members::new(wrapper, forward.bytes) };
+    let members = Failing { wrapper, members: Members::new(wrapper, forward.bytes, limits) };
     let counted = Counted::new(members, Budget::new(forward.len, limits));
     Ok(Input::Forward(Forward { name: forward.name, len: None, bytes: Box::new(counted) }))
 }
@@ -177,7 +187,7 @@ fn spooled(
     watch: &dyn Watch,
 ) -> Result<Arc<dyn Source>> {
     let fail = |error| Error::io("cannot spool it", error);
-    let file = unnamed().map_err(fail)?;
+    let file = scratch().map_err(fail)?;
     let file = ImageFile::from_file(file, name.as_ref(), Access::Write, Caching::Unsafe)?;
     let mut portion = vec![0; PORTION];
     let mut at = 0_u64;
@@ -217,20 +227,6 @@ pub(crate) fn fill(bytes: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize>
         }
     }
     Ok(done)
-}
-
-/// A file that has no name: in the folder for temporary files that TMPDIR says, else in /var/tmp,
-/// which has room for a disk where /tmp may be memory.
-fn unnamed() -> io::Result<std::fs::File> {
-    let folder = std::env::var_os("TMPDIR").map_or_else(|| "/var/tmp".into(), PathBuf::from);
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    match rustix::fs::open(&folder, flags, Mode::RUSR | Mode::WUSR) {
-        Ok(file) => Ok(file.into()),
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => {
-            Ok(memfd_create("diskwright-spool", MemfdFlags::CLOEXEC)?.into())
-        }
-        Err(errno) => Err(errno.into()),
-    }
 }
 
 /// Compression is taken off, and what is inside made such that it can be read at any place: for

@@ -46,6 +46,9 @@
 //! unless the [`Resolver`] that the caller gives follows it.
 
 mod base;
+#[cfg(feature = "broken")]
+#[path = "tests/broken.rs"]
+mod broken;
 mod compare;
 mod container;
 mod copy;
@@ -82,7 +85,7 @@ pub use base::model::reference::{Reference, Role};
 pub use base::model::writer::{Measure, Piece, Slot, Writer};
 pub use base::storage::{
     Access, Allocated, Buffer, Caching, Faulty, ImageFile, Memory, Output, Slice, Source, Span,
-    Storage, Stream, Target, Window,
+    Storage, Stream, Target, Window, keep_scratch,
 };
 pub use base::wrapper::{Packer, Wrapper};
 pub use compare::{CompareOptions, Comparison, compare};

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
 use crate::base::error::{Error, Result};
 
@@ -24,7 +24,9 @@ impl Watch for Unwatched {
 
 /// As many threads as the machine runs at once.
 pub fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(16)
+    // Asked once: later, the process may not be able to see how many it is allowed.
+    static FOUND: OnceLock<usize> = OnceLock::new();
+    *FOUND.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from).min(16))
 }
 
 /// What workers on one job share: the first failure, and whose turn it is.

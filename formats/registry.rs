@@ -39,6 +39,8 @@ pub use iso::IsoAuthor;
 
 /// Every format; the one that matches any bytes stands last.
 pub static FORMATS: &[&Format] = &[
+    #[cfg(feature = "broken")]
+    &crate::broken::FORMAT,
     &qcow2::FORMAT,
     &vmdk::FORMAT,
     &vhd::FORMAT,

@@ -1,6 +1,8 @@
 //! What may be typed: sizes, key=value options, and the flags that many commands share.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use formats::{
@@ -12,6 +14,9 @@ use nom::combinator::{all_consuming, opt, value};
 use nom::multi::{many0, separated_list1};
 use nom::sequence::{preceded, separated_pair};
 use nom::{IResult, Parser, branch::alt};
+
+/// Seconds that work on an untrusted image may take, unless something else is said.
+const UNTRUSTED_SECONDS: u64 = 600;
 
 /// How results are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -40,8 +45,15 @@ pub(crate) struct Opening {
     #[arg(long = "parent", value_name = "FILE")]
     pub(crate) parents: Vec<PathBuf>,
     /// Refuse images in which a check finds a corruption
+    #[arg(long, alias = "sound")]
+    pub(crate) strict: bool,
+    /// For images by strangers: strict, with tight limits, no name in an image followed whatever
+    /// else is said, and nothing done unless the kernel can lock the process in
     #[arg(long)]
-    pub(crate) sound: bool,
+    pub(crate) untrusted: bool,
+    /// Say what protection the kernel could not give
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
     /// Which of the disks that a container holds (default 1)
     #[arg(long, value_name = "N")]
     pub(crate) disk: Option<usize>,
@@ -52,7 +64,6 @@ pub(crate) struct Opening {
 /// What an image may not push us past.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits")]
-#[expect(clippy::struct_field_names, reason = "the names of the flags")]
 pub(crate) struct Bounds {
     /// Largest size of a disk
     #[arg(long, value_name = "SIZE", value_parser = size)]
@@ -66,26 +77,54 @@ pub(crate) struct Bounds {
     /// Most images on top of each other (default 16)
     #[arg(long, value_name = "N")]
     pub(crate) max_depth: Option<usize>,
+    /// Memory for tables and for unpacking (default 512M)
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_memory: Option<u64>,
+    /// Seconds that the work may take
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) timeout: Option<u64>,
 }
 
 impl Opening {
     /// The limits asked for.
     pub(crate) fn limits(&self) -> Limits {
-        let Bounds { max_virtual_size, max_output, max_ratio, max_depth } = self.bounds;
-        let usual = Limits::default();
+        let Bounds { max_virtual_size, max_output, max_ratio, max_depth, max_memory, .. } =
+            self.bounds;
+        let usual = if self.untrusted { Limits::untrusted() } else { Limits::default() };
+        let max_memory = max_memory.unwrap_or(usual.max_memory);
         Limits {
             max_disk_size: max_virtual_size.unwrap_or(usual.max_disk_size),
             max_output: max_output.unwrap_or(usual.max_output),
             max_ratio: max_ratio.unwrap_or(usual.max_ratio),
             max_chain: max_depth.unwrap_or(usual.max_chain),
+            max_memory,
+            max_table: usual.max_table.min(max_memory / 4),
+            deadline: self.time().map(|time| began() + time),
             ..usual
         }
+    }
+
+    /// Whether images have to be sound.
+    pub(crate) fn strict(&self) -> bool {
+        self.strict || self.untrusted
+    }
+
+    /// How long the work may take.
+    pub(crate) fn time(&self) -> Option<Duration> {
+        let usual = self.untrusted.then_some(UNTRUSTED_SECONDS);
+        self.bounds.timeout.or(usual).map(Duration::from_secs)
     }
 
     /// How files are opened for reading.
     pub(crate) fn access(&self) -> Access {
         if self.force_share { Access::ReadShared } else { Access::Read }
     }
+}
+
+/// When the process began, as far as limits are concerned.
+pub(crate) fn began() -> Instant {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    *BEGAN.get_or_init(Instant::now)
 }
 
 /// A size, as people write it.

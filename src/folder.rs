@@ -12,6 +12,8 @@ use rustix::io::Errno;
 pub(crate) struct Folder {
     root: Arc<OwnedFd>,
     path: PathBuf,
+    /// Whether it was made here, and nothing has come of it yet.
+    made: bool,
     /// The folder that was gone to last, and what it is called: files come in company.
     last: Option<(String, Arc<OwnedFd>)>,
 }
@@ -22,12 +24,18 @@ impl Folder {
     /// The folder at this path, which is made if it is not there.
     pub(crate) fn open(path: &Path) -> Result<Folder> {
         let fail = |error: Errno| Error::io("cannot open the folder", error.into()).path(path);
-        match rustix::fs::mkdir(path, Mode::from_raw_mode(0o777)) {
-            Ok(()) | Err(Errno::EXIST) => {}
+        let made = match rustix::fs::mkdir(path, Mode::from_raw_mode(0o777)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
             Err(error) => return Err(fail(error)),
-        }
+        };
         let root = rustix::fs::open(path, FLAGS, Mode::empty()).map_err(fail)?;
-        Ok(Folder { root: Arc::new(root), path: path.into(), last: None })
+        Ok(Folder { root: Arc::new(root), path: path.into(), made, last: None })
+    }
+
+    /// Lets it stay, whatever is in it.
+    pub(crate) fn keep(mut self) {
+        self.made = false;
     }
 
     /// Makes a folder in it, and those on the way, where they are not there. `Refused` for paths
@@ -84,6 +92,15 @@ impl Folder {
         parts(path)?;
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         Ok((self.make(folder)?, name))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.made {
+            // With something in it, it stays.
+            let _ = rustix::fs::rmdir(&self.path);
+        }
     }
 }
 

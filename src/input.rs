@@ -38,7 +38,7 @@ pub(crate) fn find(
     caching: Caching,
     algorithms: &[Algorithm],
 ) -> Result<Found> {
-    let mut input = open(path, opening, caching)?;
+    let mut input = open(path, opening, caching)?.within(&opening.limits());
     let digests = Digests::of(&mut input, algorithms);
     let as_it_is = match (format, &input) {
         (Some(format), _) if format.name == "raw" => true,

@@ -11,6 +11,7 @@ mod policy;
 mod progress;
 mod remote;
 mod report;
+mod sandbox;
 
 use std::process::ExitCode;
 
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    progress::catch_signals();
+    args::began();
     let exit = commands::run(cli).unwrap_or_else(|error| {
         report::failure(&error);
         Exit::Failed(error.kind())

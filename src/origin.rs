@@ -77,7 +77,7 @@ pub(crate) fn open(
     let found = find(first, &wants.algorithms)?;
     if let ([], Input::Forward(_)) = (rest, &found.input)
         && wants.snapshot.is_none()
-        && !opening.sound
+        && !opening.strict()
         && let Input::Forward(forward) = found.input
     {
         let origin = passing(first, forward, format, wants, opening)?;

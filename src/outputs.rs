@@ -61,35 +61,63 @@ struct Siblings {
     made: Mutex<Vec<Output>>,
 }
 
+/// Where an image will go: open, and empty still.
+pub(crate) struct Place {
+    path: PathBuf,
+    caching: Caching,
+    open: Open,
+}
+
+enum Open {
+    Pipe(File),
+    File(Output),
+    /// Over what is there and stays.
+    Over(Output),
+}
+
+impl Place {
+    /// For a new image at `path`, or into the pipe that `path` is; `-` is the standard output.
+    pub(crate) fn new(path: &Path, caching: Caching) -> Result<Place> {
+        let open = match is_pipe(path) {
+            true => Open::Pipe(pipe(path)?),
+            false => Open::File(Output::create(path, caching)?),
+        };
+        Ok(Place { path: path.into(), caching, open })
+    }
+
+    /// Over a file or device that is there and stays. `zero`: all of it reads as zeros.
+    pub(crate) fn over(path: &Path, caching: Caching, zero: bool) -> Result<Place> {
+        let open = Open::Over(Output::in_place(path, caching, zero)?);
+        Ok(Place { path: path.into(), caching, open })
+    }
+
+    /// The folder in which it still has to get its name, and whether a name goes away there.
+    pub(crate) fn folder(&self) -> Option<(PathBuf, bool)> {
+        let Open::File(own) = &self.open else { return None };
+        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        Some((policy::folder(&path).into(), own.takes_a_name_away()))
+    }
+}
+
 impl Outputs {
-    /// A new image at `path`, or into the pipe that `path` is; `-` is the standard output.
-    /// `Invalid` if one of the inputs lies there.
-    pub(crate) fn create(
-        path: &Path,
-        caching: Caching,
-        inputs: &[Arc<dyn Source>],
-        how: &How,
-    ) -> Result<Outputs> {
-        policy::not_an_input(path, inputs)?;
-        let own = if is_pipe(path) { None } else { Some(Output::create(path, caching)?) };
-        let beside = Arc::new(Siblings::of(path, caching, inputs));
-        let out: Box<dyn Write + Send> = match own {
-            None => Box::new(pipe(path)?),
-            Some(own) if how.packing.is_none() => {
+    /// An image in its place. `Invalid` if one of the inputs lies there.
+    pub(crate) fn at(place: Place, inputs: &[Arc<dyn Source>], how: &How) -> Result<Outputs> {
+        let Place { path, caching, open } = place;
+        policy::not_an_input(&path, inputs)?;
+        let beside = Arc::new(Siblings::of(&path, caching, inputs));
+        let (own, out): (_, Box<dyn Write + Send>) = match open {
+            Open::Pipe(pipe) => (None, Box::new(pipe)),
+            Open::File(own) if how.packing.is_some() => {
+                let out = Appender { file: own.target(), at: 0 };
+                (Some(own), Box::new(out))
+            }
+            Open::File(own) | Open::Over(own) => {
                 return Ok(Outputs { target: own.target(), own: Some(own), flow: None, beside });
             }
-            Some(ref own) => Box::new(Appender { file: own.target(), at: 0 }),
         };
         let flow = Flow::new(out, how).map_err(|error| error.path(path))?;
         let target = Arc::new(Stream::new(flow.clone()));
         Ok(Outputs { target, own, flow: Some(flow), beside })
-    }
-
-    /// Over a file or device that is there and stays. `zero`: all of it reads as zeros.
-    pub(crate) fn in_place(path: &Path, caching: Caching, zero: bool) -> Result<Outputs> {
-        let own = Output::in_place(path, caching, zero)?;
-        let beside = Arc::new(Siblings::of(path, caching, &[]));
-        Ok(Outputs { target: own.target(), own: Some(own), flow: None, beside })
     }
 
     /// Where the image goes.

@@ -102,7 +102,8 @@ pub(crate) fn resolver(path: &Path, opening: &Opening) -> Result<Arc<dyn Resolve
 /// As far as names are followed that nobody gave.
 fn followed(path: &Path, opening: &Opening) -> Result<Arc<dyn Resolver>> {
     let folder = folder(path);
-    Ok(match &opening.allow_refs {
+    let allowed = opening.allow_refs.as_ref().filter(|_| !opening.untrusted);
+    Ok(match allowed {
         None => Arc::new(Refuse),
         Some(None) => Arc::new(Beneath::new(folder, folder, opening.access())?),
         Some(Some(dir)) => Arc::new(Beneath::new(dir, folder, opening.access())?),
@@ -122,7 +123,7 @@ pub(crate) fn open_options<'a>(
 ) -> Result<OpenOptions<'a>> {
     let mut options = OpenOptions::new(FORMATS, limits);
     options.resolver = resolver(path, opening)?;
-    options.strict = opening.sound;
+    options.strict = opening.strict();
     options.disk = opening.disk;
     options.backing_format = opening.backing_format.as_deref().map(formats::format).transpose()?;
     Ok(options)

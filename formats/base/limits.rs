@@ -1,5 +1,7 @@
 //! Every number that an image may not push us past.
 
+use std::time::Instant;
+
 /// Bounds on what an image can make us do. Each is checked before memory or time is spent.
 ///
 /// ```
@@ -12,6 +14,9 @@ pub struct Limits {
     pub max_disk_size: u64,
     /// Size of one table (L1, refcount table, snapshot table, ...) in the file.
     pub max_table: u64,
+    /// Memory that unpacking what is wrapped around an image may take: half of it for one decoder
+    /// and its dictionary, a quarter for a block that has to be held whole.
+    pub max_memory: u64,
     /// Entries of one list (snapshots, bitmaps, extensions).
     pub max_entries: u64,
     /// Files that the disk of one image lies in.
@@ -26,6 +31,28 @@ pub struct Limits {
     pub max_ratio: u64,
     /// Data up to this size are handed on whatever the ratio.
     pub ratio_floor: u64,
+    /// When all work on an image has to be done: its source cannot be read any more then.
+    pub deadline: Option<Instant>,
+}
+
+impl Limits {
+    /// For a service that takes images from strangers: room for every honest disk, and little
+    /// else. One file, nothing underneath, compressed once at most.
+    pub fn untrusted() -> Limits {
+        Limits {
+            max_disk_size: 64 << 40,
+            max_table: 16 << 20,
+            max_memory: 64 << 20,
+            max_entries: 16_384,
+            max_files: 16,
+            max_wrappers: 1,
+            max_chain: 1,
+            max_output: 1 << 40,
+            max_ratio: 200,
+            ratio_floor: 256 << 20,
+            deadline: None,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -33,6 +60,7 @@ impl Default for Limits {
         Limits {
             max_disk_size: 1 << 60,
             max_table: 64 << 20,
+            max_memory: 512 << 20,
             max_entries: 65_536,
             max_files: 512,
             max_wrappers: 2,
@@ -40,6 +68,7 @@ impl Default for Limits {
             max_output: u64::MAX,
             max_ratio: 1_000,
             ratio_floor: 1 << 30,
+            deadline: None,
         }
     }
 }

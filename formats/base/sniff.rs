@@ -8,12 +8,10 @@ use std::io::Read;
 use crate::base::error::Result;
 use crate::base::limits::Limits;
 use crate::base::storage::{Span, Window};
-use crate::base::wrapper::{Wrapper, ZSTD_WINDOW};
+use crate::base::wrapper::{Wrapper, xz_memory, zstd_window};
 
 /// Unpacked bytes that are wanted.
 const WANTED: usize = 4096;
-/// Bytes of memory that xz may take to unpack: as much as its highest preset needs, and a little.
-const MEMORY: u64 = 80 << 20;
 
 /// How a file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,23 +56,23 @@ impl Packed {
     }
 
     /// The first bytes of what is packed here; fewer where it ends before or is damaged.
-    fn unpack(self, packed: &[u8]) -> Vec<u8> {
+    fn unpack(self, packed: &[u8], limits: &Limits) -> Vec<u8> {
         match self {
             Packed::Whole(Wrapper::Gzip) => first(flate2::read::GzDecoder::new(packed)),
             Packed::Whole(Wrapper::Bzip2) => first(bzip2::read::BzDecoder::new(packed)),
             Packed::Whole(Wrapper::Xz) => {
-                match xz2::stream::Stream::new_stream_decoder(MEMORY, 0) {
+                match xz2::stream::Stream::new_stream_decoder(xz_memory(limits), 0) {
                     Ok(stream) => first(xz2::read::XzDecoder::new_stream(packed, stream)),
                     Err(_) => Vec::new(),
                 }
             }
-            Packed::Lzma => match xz2::stream::Stream::new_lzma_decoder(MEMORY) {
+            Packed::Lzma => match xz2::stream::Stream::new_lzma_decoder(xz_memory(limits)) {
                 Ok(stream) => first(xz2::read::XzDecoder::new_stream(packed, stream)),
                 Err(_) => Vec::new(),
             },
             Packed::Whole(Wrapper::Zstd) => zstd::stream::read::Decoder::with_buffer(packed)
                 .and_then(|mut decoder| {
-                    decoder.window_log_max(ZSTD_WINDOW).map(|()| first(decoder))
+                    decoder.window_log_max(zstd_window(limits)).map(|()| first(decoder))
                 })
                 .unwrap_or_default(),
             Packed::Whole(Wrapper::Lz4) => lz4(packed).unwrap_or_default(),
@@ -92,7 +90,7 @@ pub(crate) fn packed(window: &dyn Window) -> Result<Option<Packed>> {
 /// a way known here, or if it does not unpack.
 pub(crate) fn packed_front(window: &dyn Window, limits: &Limits) -> Result<Option<Vec<u8>>> {
     let Some(how) = packed(window)? else { return Ok(None) };
-    let unpacked = how.unpack(&front(window, how.needs(), limits)?);
+    let unpacked = how.unpack(&front(window, how.needs(), limits)?, limits);
     Ok(Some(unpacked).filter(|bytes| !bytes.is_empty()))
 }
 
@@ -102,8 +100,8 @@ pub(crate) fn needed(wrapper: Wrapper) -> usize {
 }
 
 /// Whether a file with this front, packed so, is a cpio archive inside.
-pub(crate) fn holds_cpio(wrapper: Wrapper, front: &[u8]) -> bool {
-    is_cpio(&Packed::Whole(wrapper).unpack(front))
+pub(crate) fn holds_cpio(wrapper: Wrapper, front: &[u8], limits: &Limits) -> bool {
+    is_cpio(&Packed::Whole(wrapper).unpack(front, limits))
 }
 
 /// Whether these are the first bytes of a cpio archive: what Linux unpacks into its first file

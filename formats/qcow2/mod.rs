@@ -38,6 +38,7 @@ pub(crate) static FORMAT: Format = Format {
     open: Some(reader::open),
     padded: |size, _| whole_sectors(size),
     create: Some(writer::create),
+    spreads: Some(|options| options.text("data_file").is_some()),
     likeness: Some(options::likeness),
     measure: Some(options::measure),
     check: Some(check::check),

@@ -37,6 +37,7 @@ pub(crate) static FORMAT: Format = Format {
     forward: Some(forward::open),
     padded: |size, _| whole_sectors(size),
     create: Some(writer::create),
+    spreads: Some(options::spreads),
     appends: Some(options::appends),
     likeness: Some(likeness::likeness),
     measure: Some(options::measure),

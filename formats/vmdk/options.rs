@@ -124,6 +124,11 @@ impl Subformat {
     }
 }
 
+/// Whether other files hold the disk.
+pub(super) fn spreads(options: &Options) -> bool {
+    matches!(Subformat::chosen(options), Ok(Some(kind)) if kind.cut().is_some())
+}
+
 /// What was asked for, understood.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {

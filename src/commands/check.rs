@@ -11,6 +11,7 @@ use crate::args::{Opening, OutputKind, caching};
 use crate::exit::Exit;
 use crate::policy;
 use crate::report::{Report, escape, note, print_json};
+use crate::sandbox::Reach;
 
 /// Findings that are told one by one; the rest is only counted.
 const TOLD: usize = 1000;
@@ -59,6 +60,12 @@ enum What {
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let name = args.format.as_deref();
+    let reach = Reach::of(&args.opening);
+    let reach = match args.repair {
+        None => reach.reads(&args.path),
+        Some(_) => reach.changes(&args.path),
+    };
+    reach.close()?;
     let named = match args.repair {
         None => policy::named(&args.path, name, &args.opening, args.cache)?,
         Some(_) => policy::file(&args.path, name, &args.opening, args.cache)?,

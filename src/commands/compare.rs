@@ -10,6 +10,7 @@ use crate::exit::Exit;
 use crate::policy;
 use crate::progress::Progress;
 use crate::report::{Report, note, print_json};
+use crate::sandbox::Reach;
 
 /// Tell whether two images hold the same disk
 ///
@@ -34,9 +35,9 @@ pub(crate) struct Args {
     /// Format of the other; found out if not given
     #[arg(short = 'F', long, value_name = "FORMAT")]
     second_format: Option<String>,
-    /// Sizes and allocation have to be the same as well
-    #[arg(short, long)]
-    strict: bool,
+    /// Sizes and allocation have to be the same as well; --strict asks for that, too
+    #[arg(short)]
+    same_allocation: bool,
     /// Show how far it is
     #[arg(short, long)]
     progress: bool,
@@ -59,6 +60,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
+    Reach::of(&args.opening).reads(&args.one).reads(&args.two).close()?;
+    let strict = args.same_allocation || args.opening.strict;
     let open = |path: &PathBuf, format: &Option<String>| {
         let named = policy::named(path, format.as_deref(), &args.opening, args.cache)?;
         policy::disk(path, &named, None, &args.opening)
@@ -66,12 +69,12 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let (one, two) = (open(&args.one, &args.format)?, open(&args.two, &args.second_format)?);
     let sizes = [one.disk_size(), two.disk_size()];
     let same_size = sizes[0] == sizes[1];
-    let outcome = if args.strict && !same_size {
+    let outcome = if strict && !same_size {
         None
     } else {
         let progress = Progress::new(args.progress && !args.quiet);
         let threads = args.threads.map_or_else(formats::default_threads, usize::from);
-        let how = CompareOptions { threads, strict: args.strict, watch: &progress };
+        let how = CompareOptions { threads, strict, watch: &progress };
         Some(formats::compare(&*one, &*two, &how)?)
     };
     let same = outcome == Some(Comparison::Same);

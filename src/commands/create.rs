@@ -8,9 +8,10 @@ use serde_json::json;
 use super::convert::Base;
 use crate::args::{Opening, OutputKind, Settings, options_help, settings, size};
 use crate::exit::Exit;
-use crate::outputs::{How, Outputs, appends, is_pipe};
+use crate::outputs::{How, Outputs, Place, appends, is_pipe};
 use crate::policy;
 use crate::report::{Report, bytes, note, print_json};
+use crate::sandbox::Reach;
 
 /// Make a new, empty image
 #[derive(clap::Args)]
@@ -60,6 +61,17 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     };
     options.known_by(format.name, format.options)?;
     let path = args.path.as_deref().ok_or_else(|| Error::invalid("create wants a file"))?;
+    if is_pipe(path) && !appends(format, &options) {
+        let what = format!("a {} image is not written from front to end", format.name);
+        return Err(Error::invalid(what).path(path));
+    }
+    let place = Place::new(path, Caching::Writeback)?;
+    let others = format.spreads.is_some_and(|spreads| spreads(&options));
+    let reach = Reach::of(&args.opening).names(&place, others);
+    match base_name(args, &options) {
+        Some(name) => reach.reads(&policy::folder(path).join(name)).close()?,
+        None => reach.close()?,
+    }
     let (backing, base_size) = backing(args, path, &options)?;
     let asked = args.size.or(base_size).ok_or_else(|| Error::invalid("create wants a size"))?;
     let size = (format.padded)(asked, &options).map_err(|e| e.format(format.name))?;
@@ -67,11 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         Error::unsupported(format!("{} images are read, not written", format.name))
     })?;
     let mut create = Create { size, backing, options, ..Create::default() };
-    if is_pipe(path) && !appends(format, &create.options) {
-        let what = format!("a {} image is not written from front to end", format.name);
-        return Err(Error::invalid(what).path(path));
-    }
-    let output = Outputs::create(path, Caching::Writeback, &[], &How::default())?;
+    let output = Outputs::at(place, &[], &How::default())?;
     create.beside = Some(output.beside());
     if let Some(name) = create.options.text("data_file") {
         create.data_file = Some(output.beside().make(name)?);
@@ -89,12 +97,16 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
+/// The backing file, as it was named.
+fn base_name(args: &Args, options: &Options) -> Option<PathBuf> {
+    args.backing.clone().or_else(|| options.text("backing_file").map(PathBuf::from))
+}
+
 type Backing = Option<(String, String)>;
 
 /// The backing file's name and format, and the size of its disk.
 fn backing(args: &Args, path: &Path, options: &Options) -> Result<(Backing, Option<u64>)> {
-    let named = args.backing.clone().or_else(|| options.text("backing_file").map(PathBuf::from));
-    let Some(name) = named else { return Ok((None, None)) };
+    let Some(name) = base_name(args, options) else { return Ok((None, None)) };
     let format = args.backing_fmt.as_deref().or(options.text("backing_fmt"));
     let format = format.ok_or_else(|| {
         Error::invalid("-b wants the format of the backing file as well, with -F")

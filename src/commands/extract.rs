@@ -17,6 +17,7 @@ use crate::exit::Exit;
 use crate::folder::{Folder, stays_inside};
 use crate::progress::Progress;
 use crate::report::{Report, bytes, counted, note, print_json};
+use crate::sandbox::Reach;
 
 /// Take files out of an image
 ///
@@ -70,13 +71,17 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
+    let path = args.directory.as_deref().filter(|path| *path != Path::new("-"));
+    let folder = path.map(Folder::open).transpose()?;
+    let reach = Reach::of(&args.opening).reads(&args.path);
+    path.into_iter().fold(reach, Reach::fills).close()?;
     let (named, found) = inside(&args.path, args.format.as_deref(), &args.inside, &args.opening)?;
     let total = within_bounds(&found, named.source.len(), &args.opening.limits())
         .map_err(|error| error.format(named.format.name).path(&args.path))?;
     let progress = Progress::new(args.progress);
     let work = Work { args, source: named.source, progress, total };
-    match args.directory.as_deref().filter(|path| *path != Path::new("-")) {
-        Some(path) => work.fill_folder(path, &found),
+    match folder {
+        Some(folder) => work.fill_folder(folder, &found),
         None => work.fill_pipe(&found),
     }
 }
@@ -123,14 +128,13 @@ struct Made {
 }
 
 impl Work<'_> {
-    fn fill_folder(&self, path: &Path, found: &[Entry]) -> Result<Exit> {
+    fn fill_folder(&self, mut folder: Folder, found: &[Entry]) -> Result<Exit> {
         if let Some((entry, _)) = links(found).find(|(e, to)| !stays_inside(&e.path, to))
             && self.args.links
         {
             let what = format!("the link '{}' does not stay inside", entry.path.escape_debug());
             return Err(Error::refused(what).path(&self.args.path));
         }
-        let mut folder = Folder::open(path)?;
         let (mut made, mut left_out) = (Made::default(), 0_u64);
         for entry in found {
             match &entry.kind {
@@ -155,6 +159,7 @@ impl Work<'_> {
         if left_out > 0 && !self.args.quiet {
             note(&format!("diskwright: left out {left_out} links, devices or pipes"));
         }
+        folder.keep();
         self.tell(&made);
         Ok(Exit::Ok)
     }

@@ -10,6 +10,7 @@ use crate::exit::Exit;
 use crate::input;
 use crate::policy;
 use crate::report::{Report, bytes, escape, print_json};
+use crate::sandbox::Reach;
 
 /// Tell what an image says of itself
 ///
@@ -39,6 +40,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
+    let reach = Reach::of(&args.opening);
+    args.paths.iter().fold(reach, |reach, path| reach.reads(path)).close()?;
     let report = Report::new(args.output, false);
     let mut all = Vec::new();
     for path in &args.paths {

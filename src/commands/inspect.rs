@@ -2,10 +2,11 @@
 
 use std::io::Read as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use formats::{
-    Caching, Error, FORMATS, Facts, Format, Forward, Hazard, HazardKind, Ingest, Input, Limits,
-    Result, Source,
+    Caching, Error, FORMATS, Facts, Finding, Format, Forward, Hazard, HazardKind, Ingest, Input,
+    Limits, Links, Result, Severity, Source,
 };
 use serde_json::{Map, json};
 
@@ -14,6 +15,7 @@ use crate::args::{Opening, OutputKind};
 use crate::exit::Exit;
 use crate::input;
 use crate::report::{Report, bytes, escape, print_json};
+use crate::sandbox::Reach;
 
 /// Look at an untrusted image, or a stream of one, without opening anything that it names
 ///
@@ -39,11 +41,18 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
+    Reach::of(&args.opening).reads(&args.path).close()?;
     let stated = args.format.as_deref().map(formats::format).transpose()?;
     let limits = args.opening.limits();
     let found = input::find(&args.path, stated, &args.opening, Caching::Writeback, &[]);
     let facts = found.and_then(|found| match found.input {
-        Input::Whole(source) => file(&*source, stated, &limits),
+        Input::Whole(source) => {
+            let mut facts = file(&*source, stated, &limits)?;
+            if args.opening.strict() {
+                check(source, &mut facts, &limits)?;
+            }
+            Ok(facts)
+        }
         Input::Forward(forward) => stream(forward, stated, &limits).map(|(facts, _)| facts),
     });
     let facts = facts.map_err(|error| error.path(crate::remote::shown(&args.path)))?;
@@ -97,6 +106,27 @@ fn file(source: &dyn Source, stated: Option<&'static Format>, limits: &Limits) -
         facts.hazards.push(Hazard { kind: HazardKind::Foreign, what });
     }
     Ok(facts)
+}
+
+/// What a check finds is a hazard, too: two views of one image may differ where it is unsound.
+/// Images that need other files are hazards without a check.
+fn check(source: Arc<dyn Source>, facts: &mut Facts, limits: &Limits) -> Result<()> {
+    let format = formats::format(facts.format)?;
+    let Some(check) = format.check.filter(|_| facts.references.is_empty()) else { return Ok(()) };
+    let mut first = None;
+    let mut find = |finding: Finding| {
+        if finding.severity != Severity::Leak {
+            first.get_or_insert(finding.what);
+        }
+    };
+    let tally = check(Links::alone(source), limits, &mut find)
+        .map_err(|error| error.format(format.name))?;
+    if let (Some(first), 1..) = (first, tally.corruptions + tally.check_errors) {
+        let more = tally.corruptions + tally.check_errors - 1;
+        let what = format!("a check finds that {first}; and {more} more");
+        facts.hazards.push(Hazard { kind: HazardKind::Irregular, what });
+    }
+    Ok(())
 }
 
 fn tell(args: &Args, facts: &Facts) {

@@ -12,8 +12,8 @@ use serde_json::json;
 
 use crate::args::OutputKind;
 use crate::exit::Exit;
-use crate::outputs::{How, Outputs};
-use crate::progress::Progress;
+use crate::outputs::{How, Outputs, Place};
+use crate::progress::{self, Progress};
 use crate::report::{Report, bytes, note, print_json};
 
 /// Make ISO volumes: seeds for cloud-init, config drives, media to boot from
@@ -84,6 +84,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
 }
 
 fn create(args: &Create) -> Result<Exit> {
+    let place = Place::new(&args.path, Caching::Writeback)?;
+    progress::catch_signals();
     let mut author = IsoAuthor::new(&args.label)?;
     if let Some(date) = args.date {
         author.date(date);
@@ -97,7 +99,7 @@ fn create(args: &Create) -> Result<Exit> {
     if let Some(path) = &args.efi_boot {
         author.boot_efi(inside(path))?;
     }
-    let output = Outputs::create(&args.path, Caching::Writeback, &[], &How::default())?;
+    let output = Outputs::at(place, &[], &How::default())?;
     let progress = Progress::new(args.progress);
     let ask = |done, total| match progress.progress(done, total) {
         ControlFlow::Continue(()) => Ok(()),

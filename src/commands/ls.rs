@@ -9,6 +9,7 @@ use crate::args::{Opening, OutputKind};
 use crate::exit::Exit;
 use crate::policy::{self, Named};
 use crate::report::{Report, escape, print_json};
+use crate::sandbox::Reach;
 
 /// List the files inside an image
 #[derive(clap::Args)]
@@ -35,6 +36,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
+    Reach::of(&args.opening).reads(&args.path).close()?;
     let (_, found) =
         inside(&args.path, args.format.as_deref(), args.inside.as_slice(), &args.opening)?;
     let report = Report::new(args.output, false);

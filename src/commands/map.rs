@@ -8,6 +8,7 @@ use crate::args::{Opening, OutputKind, size};
 use crate::exit::Exit;
 use crate::policy;
 use crate::report::{escape, print, print_part};
+use crate::sandbox::Reach;
 
 /// Tell where the bytes of a disk lie
 #[derive(clap::Args)]
@@ -36,6 +37,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
+    Reach::of(&args.opening).reads(&args.path).close()?;
     let named =
         policy::named(&args.path, args.format.as_deref(), &args.opening, Caching::Writeback)?;
     let disk = policy::disk(&args.path, &named, None, &args.opening)?;

@@ -10,6 +10,7 @@ use crate::args::{Opening, OutputKind, Settings, options_help, settings, size, s
 use crate::exit::Exit;
 use crate::policy;
 use crate::report::{Report, bytes, print_json};
+use crate::sandbox::Reach;
 
 /// Tell how much room an image would take
 #[derive(clap::Args)]
@@ -53,6 +54,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let measure = format.measure.ok_or_else(|| {
         Error::unsupported(format!("{} images are read, not written", format.name))
     })?;
+    let reach = Reach::of(&args.opening);
+    args.path.iter().fold(reach, |reach, path| reach.reads(path)).close()?;
     let disk = disk(args)?;
     let size = disk.as_ref().map(|disk| disk.disk_size()).or(args.size);
     let size = size.ok_or_else(|| Error::invalid("measure wants an image, or --size"))?;

@@ -10,6 +10,7 @@ use crate::args::{Opening, OutputKind};
 use crate::exit::Exit;
 use crate::policy::{self, Named};
 use crate::report::{Report, bytes, note, print_json};
+use crate::sandbox::Reach;
 
 /// Make the disk of an image larger or smaller, in place
 ///
@@ -76,6 +77,7 @@ fn nothing_comes_to_light(args: &Args, named: &Named, old: u64) -> Result<()> {
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let name = args.format.as_deref();
+    Reach::of(&args.opening).changes(&args.path).close()?;
     let named = policy::file(&args.path, name, &args.opening, Caching::Writeback)?;
     let (format, limits) = (named.format, args.opening.limits());
     let fail = |error: Error| error.format(format.name).path(&args.path);

@@ -25,10 +25,6 @@ pub(super) fn places(
         let what = "the output is a folder, and the input holds no disks";
         return Err(Error::invalid(what).path(output));
     }
-    let fail = |error| Error::io("cannot make the folder", error).path(output);
-    if !output.is_dir() {
-        std::fs::create_dir(output).map_err(fail)?;
-    }
     let ending = format.extensions.first().unwrap_or(&format.name);
     let mut places: Vec<(usize, PathBuf)> = Vec::new();
     for (number, name) in (1..).zip(&names) {

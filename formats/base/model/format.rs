@@ -88,6 +88,8 @@ pub struct Format {
     /// Whether a new image with these settings is written from its front to its end only, so that
     /// a pipe can take it.
     pub appends: Option<fn(&Options) -> bool>,
+    /// Whether a new image with these settings has other files beside it.
+    pub spreads: Option<fn(&Options) -> bool>,
     /// The settings of an image, to make another one like it. `Refused` if it holds something
     /// that another one would not: snapshots, bitmaps.
     pub likeness: Option<LikenessFn>,
@@ -126,6 +128,7 @@ impl Format {
             create: None,
             packs_machines: false,
             appends: None,
+            spreads: None,
             likeness: None,
             measure: None,
             check: None,

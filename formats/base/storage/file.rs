@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{Advice, FallocateFlags, OFlags, SeekFrom};
 
@@ -72,6 +72,8 @@ pub struct ImageFile {
     /// Held while writing through the cache. The kernel lets one in at a time, and whoever waits
     /// there burns a core; here it sleeps.
     writing: Mutex<Unsent>,
+    /// Whether other files may share its blocks, once it was asked.
+    reflinks: OnceLock<bool>,
 }
 
 impl Drop for ImageFile {
@@ -152,6 +154,7 @@ impl ImageFile {
             fresh,
             syncs: caching.syncs(),
             writing: Mutex::default(),
+            reflinks: OnceLock::new(),
         };
         if caching.is_synchronous()
             && let Some(file) = reopen(&this.file, flags, OFlags::DSYNC)
@@ -164,6 +167,12 @@ impl ImageFile {
     /// Its path, as it was given.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the file system lets other files share its blocks. Asked once: of an output when
+    /// it is opened, for the process may not open files later.
+    pub(super) fn reflinks(&self) -> bool {
+        *self.reflinks.get_or_init(|| can_reflink(&self.file))
     }
 
     fn length(&self) -> u64 {
@@ -339,7 +348,7 @@ impl Target for ImageFile {
         let device = |file: &File| file.metadata().ok().map(|data| data.dev());
         !self.device
             && source.file().is_some_and(|other| device(other) == device(&self.file))
-            && can_reflink(&self.file)
+            && self.reflinks()
     }
 
     fn share(&self, source: &dyn Source, from: u64, offset: u64, len: u64) -> io::Result<()> {

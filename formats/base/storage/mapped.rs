@@ -6,7 +6,6 @@
 use std::io;
 
 use memmap2::MmapMut;
-use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::base::error::{Error, Result};
 
@@ -32,14 +31,7 @@ impl Spool {
     }
 
     fn unnamed(len: usize) -> io::Result<MmapMut> {
-        let folder = std::env::temp_dir();
-        let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR;
-        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-        let file = match rustix::fs::open(&folder, flags | rustix::fs::OFlags::CLOEXEC, mode) {
-            Ok(file) => std::fs::File::from(file),
-            // No unnamed files in that folder: one that has no folder either.
-            Err(_) => memfd_create("diskwright-spool", MemfdFlags::CLOEXEC)?.into(),
-        };
+        let file = super::scratch::scratch().or_else(|_| super::scratch::in_memory())?;
         file.set_len(len as u64)?;
         #[expect(unsafe_code, reason = "the only mapping; proof below")]
         // SAFETY: the file was created above, has no name and never had one that stays, and its

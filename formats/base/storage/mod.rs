@@ -10,10 +10,12 @@ mod memory;
 mod output;
 mod pages;
 mod pieces;
+mod scratch;
 mod slice;
 mod span;
 mod spread;
 mod stream;
+mod timed;
 mod window;
 
 use std::io;
@@ -30,10 +32,13 @@ pub use memory::Memory;
 pub use output::Output;
 pub(crate) use pages::Pages;
 pub(crate) use pieces::Pieces;
+pub use scratch::keep_scratch;
+pub(crate) use scratch::scratch;
 pub use slice::Slice;
 pub use span::Span;
 pub(crate) use spread::Spread;
 pub use stream::Stream;
+pub(crate) use timed::Timed;
 pub use window::Window;
 pub(crate) use window::{Be32, Be64, Le32, Le64, Word};
 

@@ -21,6 +21,8 @@ pub struct Output {
     shown: PathBuf,
     /// The folder that `path` goes through, kept open.
     folder: Option<Arc<OwnedFd>>,
+    /// Whether a file stood there already, which it takes the place of.
+    replaces: bool,
     stage: Stage,
 }
 
@@ -54,8 +56,10 @@ impl Output {
             file.set_permissions(mode).map_err(fail)?;
         }
         let file = ImageFile::new(file, path, false, true, caching).map_err(fail)?;
-        let shown = place.path.clone();
-        Ok(Output { file: Arc::new(file), path: place.path, shown, folder: None, stage })
+        file.reflinks();
+        let (shown, replaces) = (place.path.clone(), place.there.is_some());
+        let file = Arc::new(file);
+        Ok(Output { file, path: place.path, shown, folder: None, replaces, stage })
     }
 
     /// Output that will stand under a name in an open folder, whatever becomes of the path to that
@@ -88,7 +92,7 @@ impl Output {
         let (file, stage) = open_beside(&path).map_err(fail)?;
         let file = ImageFile::new(file, shown, false, true, Caching::Unsafe).map_err(fail)?;
         let (file, folder) = (Arc::new(file), Some(folder.clone()));
-        Ok(Output { file, path, shown: shown.into(), folder, stage })
+        Ok(Output { file, path, shown: shown.into(), folder, replaces: there.is_some(), stage })
     }
 
     /// Output over a file or device that is there and stays the same one. `zero`: the caller knows
@@ -96,13 +100,25 @@ impl Output {
     pub fn in_place(path: &Path, caching: Caching, zero: bool) -> Result<Output> {
         let mut file = ImageFile::open(path, Access::Write, caching)?;
         (file.kept, file.fresh) = (true, zero);
+        file.reflinks();
         let (path, shown) = (PathBuf::from(path), path.into());
-        Ok(Output { file: Arc::new(file), path, shown, folder: None, stage: Stage::InPlace })
+        let (file, stage) = (Arc::new(file), Stage::InPlace);
+        Ok(Output { file, path, shown, folder: None, replaces: false, stage })
     }
 
     /// Where the bytes go.
     pub fn target(&self) -> Arc<ImageFile> {
         self.file.clone()
+    }
+
+    /// Whether a name goes away when this one gets its own: that of a file that it replaces, or a
+    /// temporary one.
+    pub fn takes_a_name_away(&self) -> bool {
+        match self.stage {
+            Stage::Unnamed => self.replaces,
+            Stage::Named(_) => true,
+            Stage::InPlace => false,
+        }
     }
 
     /// Which file stands at `path` already, if any: (device, inode).
@@ -113,15 +129,22 @@ impl Output {
         Some(if device { (u64::MAX, data.rdev()) } else { (data.dev(), data.ino()) })
     }
 
-    /// Gives it its name, in place of whatever had it.
+    /// Gives it its name, in place of the file that had it when this was created. `Refused` if
+    /// another one has come to stand there meanwhile: nobody asked for that one to be lost.
     #[expect(clippy::disallowed_methods, reason = "the one place that renames and removes")]
     pub fn commit(mut self) -> Result<()> {
         let fail = |path: &Path, error| Error::io("cannot give it its name", error).path(path);
         if let Stage::Unnamed = self.stage {
-            let name = temporary(&self.path);
             let file = self.file.clone();
-            link(&file, &name).map_err(|error| fail(&self.shown, error))?;
-            self.stage = Stage::Named(name);
+            let name = if self.replaces { temporary(&self.path) } else { self.path.clone() };
+            link(&file, &name).map_err(|error| {
+                if error.kind() == io::ErrorKind::AlreadyExists {
+                    let what = "another file has taken its name meanwhile";
+                    return Error::refused(what).path(&self.shown);
+                }
+                fail(&self.shown, error)
+            })?;
+            self.stage = if self.replaces { Stage::Named(name) } else { Stage::InPlace };
         }
         let Stage::Named(name) = &self.stage else { return Ok(()) };
         std::fs::rename(name, &self.path).map_err(|error| fail(&self.shown, error))?;
@@ -208,5 +231,24 @@ mod tests {
         output.commit().expect("named");
         assert_eq!(count(), 1);
         assert_eq!(path.metadata().expect("there").len(), 5);
+        let output = Output::create(&path, Caching::Writeback).expect("created");
+        output.target().write_at(0, b"another").expect("written");
+        output.commit().expect("in its place");
+        assert_eq!((count(), path.metadata().expect("there").len()), (1, 7));
+    }
+
+    #[test]
+    fn a_file_that_came_meanwhile_is_not_lost() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("disk.img");
+        let (one, two) = (
+            Output::create(&path, Caching::Writeback).expect("created"),
+            Output::create(&path, Caching::Writeback).expect("created"),
+        );
+        one.target().write_at(0, b"one").expect("written");
+        one.commit().expect("named");
+        let error = two.commit().expect_err("taken");
+        assert_eq!(error.kind(), crate::base::error::Kind::Refused);
+        assert_eq!(path.metadata().expect("there").len(), 3);
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn blocks(
     if sizes.iter().any(|(_, len)| *len > 1 << 16) {
         return Ok(None);
     }
-    Ok(lay_out(0, sizes).map(together).filter(|blocks| blocks.len() > 1))
+    Ok(lay_out(0, sizes, limits).map(together).filter(|blocks| blocks.len() > 1))
 }
 
 /// Members that follow each other, as blocks that are worth a thread's while.

@@ -7,14 +7,23 @@ use lz4_flex::frame::FrameDecoder;
 use xz2::stream::{Action, Status, Stream};
 
 use super::{Wrapper, damaged, is_skippable};
+use crate::base::limits::Limits;
 use crate::base::storage::Source;
 
 /// Bytes that are read at a time.
 const BUFFER: usize = 256 << 10;
-/// The most memory that an .xz stream may ask for: what preset 9 takes, twice.
-pub(super) const XZ_MEMORY: u64 = 256 << 20;
 /// The largest window of a zstd frame: 128 MiB, what zstd itself takes unasked.
-pub(crate) const ZSTD_WINDOW: u32 = 27;
+const ZSTD_WINDOW: u32 = 27;
+
+/// The memory that an .xz stream may ask for: what preset 9 takes, twice, unless less is allowed.
+pub(crate) fn xz_memory(limits: &Limits) -> u64 {
+    limits.max_memory / 2
+}
+
+/// The logarithm of the largest window that a zstd frame may have.
+pub(crate) fn zstd_window(limits: &Limits) -> u32 {
+    (limits.max_memory / 2).max(1).ilog2().min(ZSTD_WINDOW)
+}
 
 type Input = BufReader<Box<dyn Read + Send>>;
 
@@ -22,6 +31,7 @@ type Input = BufReader<Box<dyn Read + Send>>;
 /// there are an error, for nobody knows what they are.
 pub(crate) struct Members {
     wrapper: Wrapper,
+    limits: Limits,
     state: State,
     /// Whether a member has been seen.
     begun: bool,
@@ -39,9 +49,10 @@ enum State {
 
 impl Members {
     /// Unpacks what `packed` gives.
-    pub(crate) fn new(wrapper: Wrapper, packed: Box<dyn Read + Send>) -> Members {
+    pub(crate) fn new(wrapper: Wrapper, packed: Box<dyn Read + Send>, limits: &Limits) -> Members {
         let input = BufReader::with_capacity(BUFFER, packed);
-        Members { wrapper, state: State::Between(input), begun: false }
+        let (limits, state) = (limits.clone(), State::Between(input));
+        Members { wrapper, limits, state, begun: false }
     }
 
     /// The next member, if there is one.
@@ -74,12 +85,12 @@ impl Members {
         Ok(match wrapper {
             Wrapper::Gzip => State::Gzip(Box::new(GzDecoder::new(input))),
             Wrapper::Xz => {
-                let stream = Stream::new_stream_decoder(XZ_MEMORY, 0)?;
+                let stream = Stream::new_stream_decoder(xz_memory(&self.limits), 0)?;
                 State::Xz(XzStream { input, stream, ended: false })
             }
             Wrapper::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?.single_frame();
-                decoder.window_log_max(ZSTD_WINDOW)?;
+                decoder.window_log_max(zstd_window(&self.limits))?;
                 State::Zstd(decoder)
             }
             Wrapper::Bzip2 => State::Bzip2(bzip2::bufread::BzDecoder::new(input)),

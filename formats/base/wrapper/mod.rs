@@ -21,9 +21,10 @@ mod xz;
 use std::io;
 
 use crate::base::error::{Error, Kind};
+use crate::base::limits::Limits;
 
 pub(crate) use budget::{Budget, Counted};
-pub(crate) use members::{Members, Sequence, ZSTD_WINDOW};
+pub(crate) use members::{Members, Sequence, xz_memory, zstd_window};
 pub use packer::Packer;
 pub(crate) use unpacked::Unpacked;
 
@@ -141,16 +142,18 @@ pub(crate) struct Block {
     len: u64,
 }
 
-/// The largest block that is unpacked by itself: it has to be held in memory.
-const MOST: u64 = 128 << 20;
-
 /// Puts blocks behind each other: each as (bytes packed, bytes unpacked). `None` if one is too
-/// large to be held, or if they end beyond 2^64.
-fn lay_out(first: u64, sizes: impl IntoIterator<Item = (u64, u64)>) -> Option<Vec<Block>> {
+/// large to be held in memory, or if they end beyond 2^64.
+fn lay_out(
+    first: u64,
+    sizes: impl IntoIterator<Item = (u64, u64)>,
+    limits: &Limits,
+) -> Option<Vec<Block>> {
+    let most = limits.max_memory / 4;
     let (mut offset, mut start) = (first, 0_u64);
     let mut blocks = Vec::new();
     for (packed, len) in sizes {
-        if len > MOST || packed > MOST {
+        if len > most || packed > most {
             return None;
         }
         blocks.push(Block { offset, packed, start, len });

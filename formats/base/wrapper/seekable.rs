@@ -62,7 +62,7 @@ fn table(source: &dyn Source, limits: &Limits) -> Result<Option<Vec<Block>>> {
     let bytes = window.bytes(Span::new(first, size)?, "the seek table", limits)?;
     let entries = bytes.chunks_exact(if has_digests { 12 } else { 8 });
     let sizes = entries.map(|entry| (u64::from(word(&entry[..4])), u64::from(word(&entry[4..8]))));
-    let Some(mut blocks) = lay_out(0, sizes) else { return Ok(None) };
+    let Some(mut blocks) = lay_out(0, sizes, limits) else { return Ok(None) };
     // They fill all that is in front of the table: nothing is hidden between.
     let end = blocks.last().map(|last| last.offset + last.packed);
     blocks.retain(|block| block.len > 0);
@@ -90,7 +90,7 @@ fn frames(source: &dyn Source, limits: &Limits) -> Result<Option<Vec<Block>>> {
             return Ok(None);
         }
     }
-    let blocks = lay_out(0, sizes);
+    let blocks = lay_out(0, sizes, limits);
     Ok(blocks.map(|mut blocks| {
         blocks.retain(|block| block.len > 0);
         blocks
@@ -155,9 +155,9 @@ pub(super) fn trailer(sizes: &[(u32, u32)]) -> Vec<u8> {
 }
 
 /// Unpacks one or several frames.
-pub(super) fn unpack(packed: &[u8], out: &mut [u8]) -> std::io::Result<()> {
+pub(super) fn unpack(packed: &[u8], out: &mut [u8], limits: &Limits) -> std::io::Result<()> {
     let mut decoder = zstd::bulk::Decompressor::new()?;
-    decoder.window_log_max(super::members::ZSTD_WINDOW)?;
+    decoder.window_log_max(super::zstd_window(limits))?;
     match decoder.decompress_to_buffer(packed, out)? == out.len() {
         true => Ok(()),
         false => Err(super::damaged("a frame holds less than it says")),

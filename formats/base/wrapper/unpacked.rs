@@ -30,6 +30,7 @@ struct Inner {
     /// The header of the first .xz stream.
     header: [u8; 12],
     budget: Budget,
+    limits: Limits,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -77,15 +78,15 @@ impl Unpacked {
         let len = blocks.last().map_or(0, |last| last.start + last.len);
         let budget = Budget::new(Some(source.len()), limits);
         let (state, changed) = (Mutex::new(State::default()), Condvar::new());
-        let source = source.clone();
-        let inner = Inner { wrapper, source, blocks, len, header, budget, state, changed };
+        let (source, limits) = (source.clone(), limits.clone());
+        let inner = Inner { wrapper, source, blocks, len, header, budget, limits, state, changed };
         Ok(Some(Unpacked { inner: Arc::new(inner), threads }))
     }
 
     /// Lets other threads unpack what comes behind block `index`.
     fn look_ahead(&self, index: usize) {
         let inner = &self.inner;
-        let mut room = AHEAD;
+        let mut room = AHEAD.min(inner.limits.max_memory / 4);
         for next in index + 1..(index + 1 + self.threads).min(inner.blocks.len()) {
             let len = inner.blocks[next].len;
             let mut state = inner.lock();
@@ -157,7 +158,7 @@ impl Inner {
             Err((kind, why)) => Slot::Failed(kind, why),
         };
         state.slots.insert(index, slot);
-        while state.kept > KEPT && state.drop_oldest(index) {}
+        while state.kept > KEPT.min(self.limits.max_memory / 4) && state.drop_oldest(index) {}
         self.changed.notify_all();
     }
 
@@ -168,8 +169,8 @@ impl Inner {
         Window::read(&*self.source, block.offset, &mut packed)?;
         let mut out = vec![0; size(block.len)?];
         let done = match self.wrapper {
-            Wrapper::Xz => xz::unpack(&self.header, &packed, &mut out),
-            Wrapper::Zstd => seekable::unpack(&packed, &mut out),
+            Wrapper::Xz => xz::unpack(&self.header, &packed, &mut out, &self.limits),
+            Wrapper::Zstd => seekable::unpack(&packed, &mut out, &self.limits),
             Wrapper::Gzip | Wrapper::Bzip2 | Wrapper::Lz4 => bgzf::unpack(&packed, &mut out),
         };
         done.map_err(|error| super::failed(self.wrapper, error).at(block.offset))?;

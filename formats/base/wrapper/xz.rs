@@ -43,7 +43,7 @@ pub(super) fn blocks(source: &dyn Source, limits: &Limits) -> Result<Option<Vec<
     let mut all = Vec::new();
     for stream in streams.into_iter().rev() {
         let sizes = stream.blocks.into_iter().map(|(packed, len)| (padded(packed), len));
-        let Some(blocks) = lay_out(stream.start + HEADER, sizes) else { return Ok(None) };
+        let Some(blocks) = lay_out(stream.start + HEADER, sizes, limits) else { return Ok(None) };
         let start = all.last().map_or(0, |last: &Block| last.start + last.len);
         let end = blocks.last().map_or(0, |last| last.start + last.len);
         if start.checked_add(end).is_none() {
@@ -148,8 +148,13 @@ fn push_number(mut number: u64, out: &mut Vec<u8>) {
 }
 
 /// Unpacks one block, which lies behind a stream's header.
-pub(super) fn unpack(header: &[u8], block: &[u8], out: &mut [u8]) -> std::io::Result<()> {
-    let mut stream = Stream::new_stream_decoder(super::members::XZ_MEMORY, 0)?;
+pub(super) fn unpack(
+    header: &[u8],
+    block: &[u8],
+    out: &mut [u8],
+    limits: &Limits,
+) -> std::io::Result<()> {
+    let mut stream = Stream::new_stream_decoder(super::xz_memory(limits), 0)?;
     let mut done = 0;
     for part in [header, block] {
         let mut from = 0;

@@ -17,7 +17,7 @@ use crate::commands::ova::{Asked, Packed};
 use crate::exit::Exit;
 use crate::input::Digesting;
 use crate::origin::{self, Disk, Origin};
-use crate::outputs::{How, Outputs, appends, is_pipe};
+use crate::outputs::{How, Outputs, Place, appends, is_pipe};
 use crate::policy;
 use crate::progress::Progress;
 use crate::report::{Report, bytes, note, print_json};
@@ -41,7 +41,7 @@ struct Done {
 
 impl Job<'_> {
     /// Reads the inputs as one disk, and writes that.
-    pub(super) fn read(&self, inputs: &[PathBuf], opening: &Opening) -> Result<Exit> {
+    pub(super) fn read(&self, inputs: &[PathBuf], opening: &Opening, place: Place) -> Result<Exit> {
         let args = self.args;
         let streams = is_pipe(self.output) || packing_of(args, self.output).is_some();
         let twice = streams && !appends(self.format, &self.options);
@@ -57,13 +57,13 @@ impl Job<'_> {
         let (origin, digests) = origin::open(inputs, &wants, opening)?;
         let digesting = digests.begin();
         match origin {
-            Origin::Raw(forward) => self.pour(forward, digesting),
-            Origin::Disk(disk) => self.convert(&disk, digesting),
+            Origin::Raw(forward) => self.pour(forward, digesting, place),
+            Origin::Disk(disk) => self.convert(&disk, digesting, place),
         }
     }
 
     /// Packs the inputs for a machine.
-    pub(super) fn pack(&self, inputs: &[PathBuf]) -> Result<Exit> {
+    pub(super) fn pack(&self, inputs: &[PathBuf], place: Place) -> Result<Exit> {
         let args = self.args;
         if args.no_create || args.backing.is_some() || !input_algorithms(args).is_empty() {
             let what = "-n, -B and digests of the input are nothing for an archive of a machine";
@@ -76,7 +76,7 @@ impl Job<'_> {
             opening: &args.opening,
         };
         let packed = Packed::open(inputs, self.output, &asked, &args.wishes)?;
-        let output = Outputs::create(self.output, args.cache, &packed.files(), &self.how())?;
+        let output = Outputs::at(place, &packed.files(), &self.how())?;
         let progress = Progress::new(args.progress && !args.quiet);
         let how = CopyOptions {
             threads: self.threads(),
@@ -111,12 +111,9 @@ impl Job<'_> {
     }
 
     /// Passes on bytes of which nobody knows how many there will be.
-    fn pour(&self, forward: Forward, digesting: Digesting) -> Result<Exit> {
+    fn pour(&self, forward: Forward, digesting: Digesting, place: Place) -> Result<Exit> {
         let name = forward.name.clone();
-        let output = match self.args.no_create {
-            true => Outputs::in_place(self.output, self.args.cache, self.args.target_is_zero)?,
-            false => Outputs::create(self.output, self.args.cache, &[], &self.how())?,
-        };
+        let output = Outputs::at(place, &[], &self.how())?;
         let progress = Progress::new(self.args.progress && !self.args.quiet);
         let limits = self.args.opening.limits();
         let how = PourOptions {
@@ -135,7 +132,7 @@ impl Job<'_> {
         Ok(Exit::Ok)
     }
 
-    fn convert(&self, disk: &Disk, digesting: Digesting) -> Result<Exit> {
+    fn convert(&self, disk: &Disk, digesting: Digesting, place: Place) -> Result<Exit> {
         let image = disk.image();
         let survey = match disk {
             Disk::Whole(image) => Survey::of(&**image, &self.args.opening.limits())
@@ -159,7 +156,7 @@ impl Job<'_> {
         if self.args.no_create && self.format.name != "raw" {
             create = self.like_the_one_there(&create)?;
         }
-        let output = self.make_output(image)?;
+        let output = self.output_for(image, place)?;
         let progress = Progress::new(self.args.progress && !self.args.quiet);
         let limits = self.args.opening.limits();
         let allows = |data| match disk {
@@ -251,12 +248,11 @@ impl Job<'_> {
         Ok(copied)
     }
 
-    fn make_output(&self, image: &dyn Image) -> Result<Outputs> {
-        let (path, cache) = (self.output, self.args.cache);
+    fn output_for(&self, image: &dyn Image, place: Place) -> Result<Outputs> {
+        let output = Outputs::at(place, image.files(), &self.how())?;
         if !self.args.no_create || self.format.name != "raw" {
-            return Outputs::create(path, cache, image.files(), &self.how());
+            return Ok(output);
         }
-        let output = Outputs::in_place(path, cache, self.args.target_is_zero)?;
         let there = output.file().map(|file| Source::len(&*file));
         let wanted = image.disk_size();
         if let Some(there) = there.filter(|there| *there < wanted) {

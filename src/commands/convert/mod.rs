@@ -4,7 +4,9 @@ mod job;
 
 use std::path::{Path, PathBuf};
 
-use formats::{Algorithm, Caching, Digest, Error, FORMATS, Format, Image, Result, Wrapper};
+use formats::{
+    Algorithm, Caching, Digest, Error, FORMATS, Format, Image, Options, Output, Result, Wrapper,
+};
 
 use super::ova::Wishes;
 use super::unpack;
@@ -13,8 +15,10 @@ use crate::args::{
     size, snapshot,
 };
 use crate::exit::Exit;
-use crate::outputs::is_pipe;
+use crate::folder::Folder;
+use crate::outputs::{Place, is_pipe};
 use crate::policy::{self, Named};
+use crate::sandbox::Reach;
 use job::Job;
 
 /// Convert a disk image into another format
@@ -139,27 +143,67 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     if is_pipe(output) && args.output == OutputKind::Json {
         return Err(Error::invalid("an image and a report do not go into one pipe"));
     }
-    let job = |output| Job { args, format: target_format, output, options: options.clone() };
-    if target_format.packs_machines {
-        return job(output).pack(inputs);
-    }
-    if args.wishes.are_said() {
+    if !target_format.packs_machines && args.wishes.are_said() {
         let name = target_format.name;
-        return Err(Error::invalid(format!(
-            "{name} images know nothing of a machine: -O ova does"
-        )));
+        let what = format!("{name} images know nothing of a machine: -O ova does");
+        return Err(Error::invalid(what));
     }
-    let [input] = inputs else { return job(output).read(inputs, &args.opening) };
-    if !unpack::is_folder(output) {
-        return job(output).read(inputs, &args.opening);
+    if let ([input], true) = (inputs, unpack::is_folder(output)) {
+        return unpacked(args, target_format, &options, input, output);
     }
-    let stated = args.format.as_deref();
-    let places = unpack::places(input, output, stated, target_format, &args.opening)?;
-    for (number, path) in &places {
-        let opening = Opening { disk: Some(*number), ..args.opening.clone() };
-        job(path).read(inputs, &opening)?;
+    let place = place(args, target_format, inputs, output)?;
+    let spreads = target_format.spreads.is_some_and(|spreads| spreads(&options));
+    let mut reach = reach(args, inputs).names(&place, spreads);
+    if let Some(base) = args.backing.as_deref().or(options.text("backing_file").map(Path::new)) {
+        reach = reach.reads(&policy::folder(output).join(base));
     }
+    if args.no_create {
+        reach = reach.reads(output);
+    }
+    reach.close()?;
+    let job = Job { args, format: target_format, output, options };
+    match target_format.packs_machines {
+        true => job.pack(inputs, place),
+        false => job.read(inputs, &args.opening, place),
+    }
+}
+
+/// Every disk of a container as an image in a folder.
+fn unpacked(
+    args: &Args,
+    format: &'static Format,
+    options: &Options,
+    input: &PathBuf,
+    output: &Path,
+) -> Result<Exit> {
+    let folder = Folder::open(output)?;
+    reach(args, std::slice::from_ref(input)).fills(output).close()?;
+    let (stated, opening) = (args.format.as_deref(), &args.opening);
+    for (number, path) in unpack::places(input, output, stated, format, opening)? {
+        let opening = Opening { disk: Some(number), ..opening.clone() };
+        let place = Place::new(&path, args.cache)?;
+        let job = Job { args, format, output: &path, options: options.clone() };
+        job.read(std::slice::from_ref(input), &opening, place)?;
+    }
+    folder.keep();
     Ok(Exit::Ok)
+}
+
+/// The inputs, as files to be read.
+fn reach<'a>(args: &'a Args, inputs: &[PathBuf]) -> Reach<'a> {
+    inputs.iter().fold(Reach::of(&args.opening), |reach, path| reach.reads(path))
+}
+
+/// Where the output goes. `Invalid` if one of the inputs lies there and would be written over.
+fn place(args: &Args, format: &Format, inputs: &[PathBuf], output: &Path) -> Result<Place> {
+    if !args.no_create || format.name != "raw" {
+        return Place::new(output, args.cache);
+    }
+    let there = Output::occupant(output);
+    if there.is_some() && inputs.iter().any(|input| Output::occupant(input) == there) {
+        return Err(Error::invalid("the output is also an input").path(output));
+    }
+    Place::over(output, args.cache, args.target_is_zero)
 }
 
 fn target_format(args: &Args) -> Result<&'static Format> {
