@@ -193,6 +193,17 @@ impl ImageFile {
         self.direct.as_ref().filter(|_| aligned).unwrap_or(&self.file)
     }
 
+    /// `Truncated` if another process has cut the file short meanwhile: behind its end there is no
+    /// hole, but nothing.
+    fn still_reaches(&self, end: u64) -> io::Result<()> {
+        let there = self.file.metadata()?.len();
+        if there >= end {
+            return Ok(());
+        }
+        let what = format!("it had {} bytes, and now has {there}", self.length());
+        Err(io::Error::other(Error::truncated(there, what)))
+    }
+
     fn write_zeros(&self, span: Span) -> io::Result<()> {
         let zeros = super::Buffer::new(1 << 20);
         let mut at = span.start();
@@ -250,6 +261,7 @@ impl Source for ImageFile {
             Err(_) => return Ok(Allocated { data: true, end }),
         };
         if data > from {
+            self.still_reaches(data)?;
             return Ok(Allocated { data: false, end: data });
         }
         let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(from)).unwrap_or(end);
