@@ -156,7 +156,7 @@ impl Outputs {
     /// Gives all files their names; the image itself is the last one.
     pub(crate) fn commit(self) -> Result<()> {
         let made = std::mem::take(&mut *self.beside.lock());
-        made.into_iter().chain(self.own).try_for_each(Output::commit)
+        Output::commit_together(made.into_iter().chain(self.own).collect())
     }
 }
 

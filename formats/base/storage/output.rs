@@ -24,6 +24,8 @@ pub struct Output {
     /// Whether a file stood there already, which it takes the place of.
     replaces: bool,
     stage: Stage,
+    /// What it will take the name from, kept from those who would write to it.
+    occupant: Option<ImageFile>,
 }
 
 enum Stage {
@@ -37,7 +39,8 @@ enum Stage {
 
 impl Output {
     /// Output that will stand at `path`, beside which it grows until then. A block device is
-    /// written in place. `Invalid` if `path` is something else than a file.
+    /// written in place. `Invalid` if `path` is something else than a file, `Refused` if another
+    /// process holds the image that is there: what it goes on writing would be lost.
     pub fn create(path: &Path, caching: Caching) -> Result<Output> {
         let fail = |error| Error::io("cannot create", error).path(path);
         let place = destination(path).map_err(fail)?;
@@ -50,6 +53,10 @@ impl Output {
                 return Err(Error::invalid(format!("the output is {what}")).path(path));
             }
         }
+        let occupant = match place.there {
+            Some(_) => hold(&place.path, path)?,
+            None => None,
+        };
         let (file, stage) = open_beside(&place.path).map_err(fail)?;
         if let Some(data) = &place.there {
             let mode = std::fs::Permissions::from_mode(data.mode() & 0o7777);
@@ -57,9 +64,9 @@ impl Output {
         }
         let file = ImageFile::new(file, path, false, true, caching).map_err(fail)?;
         file.reflinks();
-        let (shown, replaces) = (place.path.clone(), place.there.is_some());
-        let file = Arc::new(file);
-        Ok(Output { file, path: place.path, shown, folder: None, replaces, stage })
+        let (file, shown) = (Arc::new(file), place.path.clone());
+        let (path, replaces) = (place.path, place.there.is_some());
+        Ok(Output { file, path, shown, folder: None, replaces, stage, occupant })
     }
 
     /// Output that will stand under a name in an open folder, whatever becomes of the path to that
@@ -89,10 +96,15 @@ impl Output {
             }
         }
         let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
+        let occupant = match there {
+            Some(_) => hold(&path, shown)?,
+            None => None,
+        };
         let (file, stage) = open_beside(&path).map_err(fail)?;
         let file = ImageFile::new(file, shown, false, true, Caching::Unsafe).map_err(fail)?;
         let (file, folder) = (Arc::new(file), Some(folder.clone()));
-        Ok(Output { file, path, shown: shown.into(), folder, replaces: there.is_some(), stage })
+        let (shown, replaces) = (shown.into(), there.is_some());
+        Ok(Output { file, path, shown, folder, replaces, stage, occupant })
     }
 
     /// Output over a file or device that is there and stays the same one. `zero`: the caller knows
@@ -103,7 +115,8 @@ impl Output {
         file.reflinks();
         let (path, shown) = (PathBuf::from(path), path.into());
         let (file, stage) = (Arc::new(file), Stage::InPlace);
-        Ok(Output { file, path, shown, folder: None, replaces: false, stage })
+        let (folder, replaces, occupant) = (None, false, None);
+        Ok(Output { file, path, shown, folder, replaces, stage, occupant })
     }
 
     /// Where the bytes go.
@@ -131,34 +144,109 @@ impl Output {
 
     /// Gives it its name, in place of the file that had it when this was created. `Refused` if
     /// another one has come to stand there meanwhile: nobody asked for that one to be lost.
-    #[expect(clippy::disallowed_methods, reason = "the one place that renames and removes")]
     pub fn commit(mut self) -> Result<()> {
-        let fail = |path: &Path, error| Error::io("cannot give it its name", error).path(path);
-        if let Stage::Unnamed = self.stage {
-            let file = self.file.clone();
-            let name = if self.replaces { temporary(&self.path) } else { self.path.clone() };
-            link(&file, &name).map_err(|error| {
-                if error.kind() == io::ErrorKind::AlreadyExists {
-                    let what = "another file has taken its name meanwhile";
-                    return Error::refused(what).path(&self.shown);
-                }
-                fail(&self.shown, error)
-            })?;
-            self.stage = if self.replaces { Stage::Named(name) } else { Stage::InPlace };
+        if let (Stage::Unnamed, false) = (&self.stage, self.replaces) {
+            // It takes the name at once: there is no moment at which it has another one, under
+            // which it would stay.
+            link(&self.file, &self.path).map_err(|error| self.nameless(error))?;
+            self.stage = Stage::InPlace;
+            return Ok(());
         }
-        let Stage::Named(name) = &self.stage else { return Ok(()) };
-        std::fs::rename(name, &self.path).map_err(|error| fail(&self.shown, error))?;
+        let Some(name) = self.name_for_now()? else { return Ok(()) };
+        rename(&name, &self.path).map_err(|error| self.nameless(error))?;
         self.stage = Stage::InPlace;
-        drop(self.folder.take());
+        drop((self.folder.take(), self.occupant.take()));
         Ok(())
     }
+
+    /// Gives the files of one image their names, its own one last. If one of them cannot have its
+    /// name, all is as it was. Whoever is killed in between leaves nothing under the last name,
+    /// and what had the names before in the same folder, under names that end with `.old`.
+    pub fn commit_together(mut outputs: Vec<Output>) -> Result<()> {
+        if outputs.len() < 2 {
+            return outputs.into_iter().try_for_each(Output::commit);
+        }
+        let mut renames = Renames::default();
+        let mut old = Vec::new();
+        for output in outputs.iter_mut().rev() {
+            if output.name_for_now()?.is_some() {
+                let aside = temporary(&output.path, "old");
+                match renames.go(&output.path, &aside) {
+                    Ok(()) => old.push(aside),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(output.nameless(error)),
+                }
+            }
+        }
+        for output in &outputs {
+            if let Stage::Named(name) = &output.stage {
+                renames.go(name, &output.path).map_err(|error| output.nameless(error))?;
+            }
+        }
+        renames.0.clear();
+        outputs.iter_mut().for_each(|output| output.stage = Stage::InPlace);
+        old.iter().for_each(|aside| remove(aside));
+        Ok(())
+    }
+
+    /// The temporary name, which is given to a file that has none; `None` for one that stays where
+    /// it is.
+    fn name_for_now(&mut self) -> Result<Option<PathBuf>> {
+        if let Stage::Unnamed = self.stage {
+            let name = temporary(&self.path, "part");
+            link(&self.file, &name).map_err(|error| self.nameless(error))?;
+            self.stage = Stage::Named(name);
+        }
+        Ok(match &self.stage {
+            Stage::Named(name) => Some(name.clone()),
+            Stage::Unnamed | Stage::InPlace => None,
+        })
+    }
+
+    fn nameless(&self, error: io::Error) -> Error {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            let what = "another file has taken its name meanwhile";
+            return Error::refused(what).path(&self.shown);
+        }
+        Error::io("cannot give it its name", error).path(&self.shown)
+    }
+}
+
+/// Files that were renamed, from what to what: taken back unless they are to stay so.
+#[derive(Default)]
+struct Renames(Vec<(PathBuf, PathBuf)>);
+
+impl Renames {
+    fn go(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        rename(from, to)?;
+        self.0.push((from.into(), to.into()));
+        Ok(())
+    }
+}
+
+impl Drop for Renames {
+    fn drop(&mut self) {
+        for (from, to) in self.0.drain(..).rev() {
+            let _ = rename(&to, &from);
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that renames")]
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to)
+}
+
+/// Takes a name away that nobody has asked for.
+#[expect(clippy::disallowed_methods, reason = "the one place that removes")]
+fn remove(name: &Path) {
+    let _ = std::fs::remove_file(name);
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
         if let Stage::Named(name) = &self.stage {
-            #[expect(clippy::disallowed_methods, reason = "the one place that renames and removes")]
-            let _ = std::fs::remove_file(name);
+            remove(name);
         }
     }
 }
@@ -181,6 +269,18 @@ fn destination(path: &Path) -> io::Result<Destination> {
     }
 }
 
+/// Locks a file that is to be replaced, as if to write to it. `Refused` if another process holds
+/// it; whoever may not read it cannot ask.
+fn hold(path: &Path, shown: &Path) -> Result<Option<ImageFile>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => {
+            ImageFile::from_file(file.into(), shown, Access::Write, Caching::Unsafe).map(Some)
+        }
+        Err(_) => Ok(None),
+    }
+}
+
 fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -188,10 +288,10 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
-fn temporary(path: &Path) -> PathBuf {
+fn temporary(path: &Path, ending: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    folder(path).join(format!(".diskwright-{}-{number}.part", std::process::id()))
+    folder(path).join(format!(".diskwright-{}-{number}.{ending}", std::process::id()))
 }
 
 fn open_beside(path: &Path) -> io::Result<(File, Stage)> {
@@ -200,7 +300,7 @@ fn open_beside(path: &Path) -> io::Result<(File, Stage)> {
     if let Ok(file) = rustix::fs::open(folder(path), flags | OFlags::TMPFILE, mode) {
         return Ok((file.into(), Stage::Unnamed));
     }
-    let name = temporary(path);
+    let name = temporary(path, "part");
     let file = rustix::fs::open(&name, flags | OFlags::CREATE | OFlags::EXCL, mode)?;
     Ok((file.into(), Stage::Named(name)))
 }
@@ -241,10 +341,8 @@ mod tests {
     fn a_file_that_came_meanwhile_is_not_lost() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("disk.img");
-        let (one, two) = (
-            Output::create(&path, Caching::Writeback).expect("created"),
-            Output::create(&path, Caching::Writeback).expect("created"),
-        );
+        let create = || Output::create(&path, Caching::Writeback).expect("created");
+        let (one, two) = (create(), create());
         one.target().write_at(0, b"one").expect("written");
         one.commit().expect("named");
         let error = two.commit().expect_err("taken");

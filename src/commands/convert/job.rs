@@ -295,7 +295,9 @@ impl Job<'_> {
             ));
         }
         let (name, path) = (self.format.name, self.output);
-        let there = policy::file(path, Some(name), &self.args.opening, Caching::Writeback)?;
+        // It is held already, to be replaced.
+        let opening = Opening { force_share: true, ..self.args.opening.clone() };
+        let there = policy::file(path, Some(name), &opening, Caching::Writeback)?;
         let likeness = self.format.likeness.ok_or_else(|| {
             Error::unsupported(format!("-n does not keep the settings of {name} images"))
         })?;

@@ -196,14 +196,14 @@ fn reach<'a>(args: &'a Args, inputs: &[PathBuf]) -> Reach<'a> {
 
 /// Where the output goes. `Invalid` if one of the inputs lies there and would be written over.
 fn place(args: &Args, format: &Format, inputs: &[PathBuf], output: &Path) -> Result<Place> {
-    if !args.no_create || format.name != "raw" {
-        return Place::new(output, args.cache);
-    }
     let there = Output::occupant(output);
     if there.is_some() && inputs.iter().any(|input| Output::occupant(input) == there) {
         return Err(Error::invalid("the output is also an input").path(output));
     }
-    Place::over(output, args.cache, args.target_is_zero)
+    match args.no_create && format.name == "raw" {
+        true => Place::over(output, args.cache, args.target_is_zero),
+        false => Place::new(output, args.cache),
+    }
 }
 
 fn target_format(args: &Args) -> Result<&'static Format> {
