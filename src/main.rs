@@ -29,7 +29,8 @@ fn main() -> ExitCode {
         }
     };
     args::began();
-    let exit = commands::run(cli).unwrap_or_else(|error| {
+    let done = commands::run(cli).and_then(|exit| report::printed().map(|()| exit));
+    let exit = done.unwrap_or_else(|error| {
         report::failure(&error);
         Exit::Failed(error.kind())
     });

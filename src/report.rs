@@ -3,8 +3,9 @@
 use std::error::Error as _;
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
 
-use formats::Error;
+use formats::{Error, Result};
 use serde_json::Value;
 
 use crate::args::OutputKind;
@@ -39,15 +40,36 @@ pub(crate) fn print_json(value: &Value) {
     print(&serde_json::to_string_pretty(value).expect("values of ours have string keys"));
 }
 
-/// Prints a line on standard output. Whoever reads it may have left: that is no failure of ours.
+/// Why standard output did not take everything, if it did not.
+static UNPRINTED: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// Prints a line on standard output.
 pub(crate) fn print(text: &str) {
-    let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n"));
+    print_part(text);
+    print_part("\n");
 }
 
 /// Prints a part of a line on standard output.
 pub(crate) fn print_part(text: &str) {
-    let _ = io::stdout().lock().write_all(text.as_bytes());
+    keep(io::stdout().lock().write_all(text.as_bytes()));
+}
+
+/// Says whether everything that was printed has gone out. Whoever reads it may have left: that is
+/// no failure of ours. A full disk is.
+pub(crate) fn printed() -> Result<()> {
+    keep(io::stdout().lock().flush());
+    match UNPRINTED.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(error) => Err(Error::io("cannot write to standard output", error)),
+        None => Ok(()),
+    }
+}
+
+/// Remembers the first failure.
+fn keep(done: io::Result<()>) {
+    let Some(error) = done.err().filter(|error| error.kind() != io::ErrorKind::BrokenPipe) else {
+        return;
+    };
+    UNPRINTED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
 }
 
 /// Prints a line on standard error.
