@@ -1,5 +1,5 @@
 //! Mends what a check finds, in place: of two sets of tables the one that is damaged, from the
-//! other, and the mark of an image that was not closed.
+//! other, the size that the descriptor says, and the mark of an image that was not closed.
 //!
 //! Nothing readable is given up: grains that are not there, or overlap, stay as they are, and are
 //! reported as not fixed.
@@ -7,8 +7,10 @@
 use std::sync::Arc;
 
 use super::check::{UNCLEAN, check};
+use super::descriptor::Descriptor;
 use super::inspect::{self, Form};
 use super::layout::{SECTOR, Shape, UNCLEAN_AT, Words};
+use super::resize::resized;
 use super::sparse::Head;
 use super::survey::{Set, Survey, room_for, survey, table};
 use crate::base::error::{Error, Result};
@@ -27,7 +29,7 @@ pub(super) fn repair(
     found: &mut dyn FnMut(Finding),
 ) -> Result<Tally> {
     let source: Arc<dyn Source> = storage.clone();
-    let Form::Sparse(head, _) = inspect::form(&*source, limits)? else {
+    let Form::Sparse(head, text) = inspect::form(&*source, limits)? else {
         let what = "its disk lies in other files, each of which is repaired by itself";
         return Err(Error::unsupported(what));
     };
@@ -35,6 +37,9 @@ pub(super) fn repair(
     if what == Repair::All {
         let job = Job { storage: &storage, source: &source, head: &head, limits };
         job.tables(&mut report)?;
+        if let Some(text) = &text {
+            job.size(text, &mut report)?;
+        }
         job.close(&mut report)?;
     }
     let fixed = report.tally;
@@ -99,6 +104,22 @@ impl Job<'_> {
         self.storage.settle()?;
         self.storage.put(other.directory, &directory)?;
         self.storage.settle()
+    }
+
+    /// Makes the descriptor say what the header says, which readers believe: it is written last
+    /// when a disk becomes larger.
+    fn size(&self, text: &Descriptor, report: &mut Report) -> Result<()> {
+        let (said, is) = (text.size()?, self.head.shape.size);
+        let Some(span) = self.head.descriptor.filter(|_| said != is && text.extents.len() == 1)
+        else {
+            return Ok(());
+        };
+        let bytes = resized(self.source, span, said, is, self.limits)?;
+        self.storage.put(span.start(), &bytes)?;
+        self.storage.settle()?;
+        let what = format!("the descriptor said {said} bytes, and the header {is}");
+        report.fixed(Severity::Corruption, span.start(), what);
+        Ok(())
     }
 
     /// Takes the mark away, if everything is sound.

@@ -66,7 +66,7 @@ pub(super) fn resize(storage: Arc<dyn Storage>, size: u64, limits: &Limits) -> R
 }
 
 /// The descriptor, with another size in the line about the extent.
-fn resized(
+pub(super) fn resized(
     source: &Arc<dyn Source>,
     span: Span,
     old: u64,
