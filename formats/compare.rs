@@ -52,6 +52,7 @@ pub fn compare(one: &dyn Image, two: &dyn Image, options: &CompareOptions) -> Re
         options,
     };
     Crew::run(options.threads, |crew| job.work(crew))?;
+    [one, two].iter().flat_map(|disk| disk.files()).try_for_each(|file| file.still_whole())?;
     let (content, allocation) = (job.content.into_inner(), job.allocation.into_inner());
     Ok(match (content, allocation) {
         (u64::MAX, u64::MAX) => Comparison::Same,

@@ -92,6 +92,7 @@ pub fn copy(image: &dyn Image, writer: &dyn Writer, options: &CopyOptions) -> Re
         worked
     })?;
     job.watch()?;
+    image.files().iter().try_for_each(|file| file.still_whole())?;
     writer.finish()?;
     Ok(Copied { read: job.read.into_inner(), written: job.written.into_inner() })
 }

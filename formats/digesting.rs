@@ -80,6 +80,7 @@ pub fn follow(source: &dyn Source, mark: &Mark, algorithms: &[Algorithm]) -> Res
             at += part as u64;
         }
         if ended {
+            source.still_whole()?;
             return Ok(hashers.into_iter().map(Hasher::finish).collect());
         }
     }

@@ -379,6 +379,10 @@ impl Source for Overlay {
         Ok(len)
     }
 
+    fn still_whole(&self) -> Result<()> {
+        self.source.still_whole()
+    }
+
     fn name(&self) -> String {
         self.source.name()
     }

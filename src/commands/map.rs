@@ -47,6 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         OutputKind::Human => human(&*disk, args.start_offset, end)?,
         OutputKind::Json => json(&*disk, args.start_offset, end)?,
     }
+    disk.files().iter().try_for_each(|file| file.still_whole())?;
     Ok(Exit::Ok)
 }
 

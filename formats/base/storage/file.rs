@@ -195,13 +195,14 @@ impl ImageFile {
 
     /// `Truncated` if another process has cut the file short meanwhile: behind its end there is no
     /// hole, but nothing.
-    fn still_reaches(&self, end: u64) -> io::Result<()> {
-        let there = self.file.metadata()?.len();
+    fn reaches(&self, end: u64) -> Result<()> {
+        let fail = |error| Error::io("cannot look at it", error).path(&self.path);
+        let there = self.file.metadata().map_err(fail)?.len();
         if there >= end {
             return Ok(());
         }
         let what = format!("it had {} bytes, and now has {there}", self.length());
-        Err(io::Error::other(Error::truncated(there, what)))
+        Err(Error::truncated(there, what).path(&self.path))
     }
 
     fn write_zeros(&self, span: Span) -> io::Result<()> {
@@ -261,7 +262,7 @@ impl Source for ImageFile {
             Err(_) => return Ok(Allocated { data: true, end }),
         };
         if data > from {
-            self.still_reaches(data)?;
+            self.reaches(data).map_err(io::Error::other)?;
             return Ok(Allocated { data: false, end: data });
         }
         let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(from)).unwrap_or(end);
@@ -270,6 +271,10 @@ impl Source for ImageFile {
 
     fn file(&self) -> Option<&File> {
         Some(&self.file)
+    }
+
+    fn still_whole(&self) -> Result<()> {
+        if self.device { Ok(()) } else { self.reaches(self.length()) }
     }
 
     fn stored(&self) -> Option<u64> {

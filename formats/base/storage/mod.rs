@@ -85,6 +85,12 @@ pub trait Source: Window + Send + Sync {
         None
     }
 
+    /// `Truncated` if it has been cut short since it was opened: then what was read last may be
+    /// zeros that never stood there, for the system wipes what it cuts off.
+    fn still_whole(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Bytes that it takes up in storage, where that is known.
     fn stored(&self) -> Option<u64> {
         None

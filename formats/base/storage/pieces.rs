@@ -73,6 +73,11 @@ impl Source for Pieces {
         }
     }
 
+    fn still_whole(&self) -> Result<()> {
+        let mut sources = self.parts.iter().filter_map(|piece| piece.bytes.as_ref());
+        sources.try_for_each(|(source, _)| source.still_whole())
+    }
+
     fn allocated(&self, from: u64) -> io::Result<Allocated> {
         let Some(piece) = self.find(from) else {
             return Ok(Allocated { data: false, end: self.len });

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::{Allocated, Source, Span};
+use crate::base::error::Result;
 
 /// A stretch of another source, as if it were all there is.
 pub struct Slice {
@@ -30,6 +31,10 @@ impl Source for Slice {
             0 => Ok(0),
             len => self.whole.read_at(self.span.start() + offset, &mut buf[..len]),
         }
+    }
+
+    fn still_whole(&self) -> Result<()> {
+        self.whole.still_whole()
     }
 
     fn allocated(&self, from: u64) -> io::Result<Allocated> {

@@ -216,6 +216,10 @@ impl Source for Unpacked {
         Ok(len)
     }
 
+    fn still_whole(&self) -> Result<()> {
+        self.inner.source.still_whole()
+    }
+
     fn name(&self) -> String {
         self.inner.source.name()
     }
