@@ -1,6 +1,5 @@
 //! A raw disk from a stream whose length is not known into a file or another stream.
 
-use std::io::Read;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 
@@ -46,7 +45,7 @@ pub fn pour(
         for _ in 0..=BETWEEN {
             let _ = empty.send(Buffer::new(PORTION));
         }
-        scope.spawn(move || read(forward.bytes, &emptied, &full));
+        scope.spawn(move || read(forward, &emptied, &full));
         let mut pouring = Pouring { target, options, at: 0, written: 0 };
         let mut raw = Raw::new(options.formats, options.stated, options.limits);
         while let Ok(portion) = filled.recv() {
@@ -66,13 +65,13 @@ pub fn pour(
 type Portion = Result<(Buffer, usize)>;
 
 /// Reads portions until there are no more, or nobody wants them.
-fn read(mut bytes: Box<dyn Read + Send>, emptied: &Receiver<Buffer>, full: &SyncSender<Portion>) {
+fn read(mut forward: Forward, emptied: &Receiver<Buffer>, full: &SyncSender<Portion>) {
     while let Ok(mut buffer) = emptied.recv() {
-        let got = fill(&mut bytes, &mut buffer);
+        let got = fill(&mut forward.bytes, &mut buffer);
         let portion = match got {
             Ok(0) => return,
             Ok(len) => Ok((buffer, len)),
-            Err(error) => Err(Error::io("cannot read", error)),
+            Err(error) => Err(Error::io("cannot read", error).path(&forward.name)),
         };
         let failed = portion.is_err();
         if full.send(portion).is_err() || failed {

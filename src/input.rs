@@ -66,7 +66,13 @@ fn open(path: &Path, opening: &Opening, caching: Caching) -> Result<Input> {
     if path == Path::new("-") {
         let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(fail)?;
         let mut stdin = File::from(stdin);
-        let is_file = stdin.metadata().is_ok_and(|data| data.is_file());
+        let kind = stdin.metadata().map_err(fail)?.file_type();
+        if kind.is_char_device() {
+            // A terminal; or the null device, which a process gets that is started without input.
+            let what = "standard input is no file, pipe or block device";
+            return Err(Error::invalid(what).path(path));
+        }
+        let is_file = kind.is_file();
         if is_file && stdin.stream_position().is_ok_and(|at| at == 0) {
             // A file that was put there from its front: any of it can be read.
             let path = Path::new("/dev/stdin");

@@ -5,17 +5,19 @@
 //!   image ─▶ Stream ─▶ [pack] ─▶ digest ─▶ pipe, or its file
 //! ```
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use formats::{
-    Algorithm, Beside, Caching, Digest, Error, Format, Hasher, ImageFile, Options, Output, Packer,
-    Result, Source, Stream, Target, Wrapper,
+    Algorithm, Beside, Caching, Digest, Error, Format, Hasher, ImageFile, Kind, Options, Output,
+    Packer, Result, Source, Stream, Target, Wrapper,
 };
+
+use rustix::fs::OFlags;
 
 use crate::policy;
 
@@ -267,6 +269,11 @@ impl Beside for Siblings {
     }
 }
 
+/// Says of storage that failed that it was this output's, unless it is known whose it was.
+pub(crate) fn blamed(path: &Path) -> impl Fn(Error) -> Error {
+    move |error| if error.kind() == Kind::Io { error.path(path) } else { error }
+}
+
 /// Whether a new image of this format is written from front to end.
 pub(crate) fn appends(format: &Format, options: &Options) -> bool {
     format.appends.is_some_and(|appends| appends(options))
@@ -286,6 +293,18 @@ fn pipe(path: &Path) -> Result<File> {
     if std::io::stdout().is_terminal() {
         return Err(Error::invalid("an image is nothing for a terminal").path(path));
     }
-    let fd = std::io::stdout().as_fd().try_clone_to_owned().map_err(fail)?;
-    Ok(File::from(fd))
+    standard_output().map_err(fail)
+}
+
+/// The standard output, for bytes. Fails if there is none: a process that is started without one
+/// gets the null device in its place, open both ways, as no shell opens it.
+pub(crate) fn standard_output() -> io::Result<File> {
+    let out = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+    let device = |data: &Metadata| data.file_type().is_char_device().then(|| data.rdev());
+    let null = std::fs::metadata("/dev/null").ok().as_ref().and_then(device);
+    let both_ways = rustix::fs::fcntl_getfl(&out)? & OFlags::ACCMODE == OFlags::RDWR;
+    match both_ways && null.is_some() && device(&out.metadata()?) == null {
+        true => Err(rustix::io::Errno::BADF.into()),
+        false => Ok(out),
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::convert::Base;
 use crate::args::{Opening, OutputKind, Settings, options_help, settings, size};
 use crate::exit::Exit;
-use crate::outputs::{How, Outputs, Place, appends, is_pipe};
+use crate::outputs::{How, Outputs, Place, appends, blamed, is_pipe};
 use crate::policy;
 use crate::report::{Report, bytes, note, print_json};
 use crate::sandbox::Reach;
@@ -87,11 +87,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let writer = make(output.target(), &create).map_err(|e| e.format(format.name).path(path))?;
     // Over a backing file an empty image is one that leaves everything to it.
     let piece = if create.backing.is_some() { Piece::Backing(size) } else { Piece::Zero(size) };
-    if size > 0 {
-        writer.reserve(0, piece)?;
-    }
-    writer.finish()?;
-    output.finish()?;
+    let reserved = if size > 0 { writer.reserve(0, piece).map(drop) } else { Ok(()) };
+    let finished = reserved.and_then(|()| writer.finish()).and_then(|()| output.finish());
+    finished.map_err(blamed(path))?;
     output.commit()?;
     tell(args, path, format.name, asked, size);
     Ok(Exit::Ok)

@@ -2,7 +2,6 @@
 
 use std::fs::{File, Permissions};
 use std::ops::ControlFlow;
-use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use super::ls::inside;
 use crate::args::{Opening, OutputKind};
 use crate::exit::Exit;
 use crate::folder::{Folder, stays_inside};
+use crate::outputs::standard_output;
 use crate::progress::Progress;
 use crate::report::{Report, bytes, counted, note, print_json};
 use crate::sandbox::Reach;
@@ -171,8 +171,7 @@ impl Work<'_> {
             return Err(Error::invalid(what));
         };
         let fail = |error| Error::io("cannot write to standard output", error);
-        let out = std::io::stdout().as_fd().try_clone_to_owned().map_err(fail)?;
-        let target = Stream::new(File::from(out));
+        let target = Stream::new(standard_output().map_err(fail)?);
         self.copy(entry, &target, 0)?;
         target.sync().map_err(fail)?;
         Ok(Exit::Ok)
@@ -212,7 +211,7 @@ impl Work<'_> {
                 return Err(Error::cancelled());
             }
         }
-        Ok(())
+        content.still_whole()
     }
 
     fn tell(&self, made: &Made) {

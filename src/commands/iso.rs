@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::args::OutputKind;
 use crate::exit::Exit;
-use crate::outputs::{How, Outputs, Place};
+use crate::outputs::{How, Outputs, Place, blamed};
 use crate::progress::{self, Progress};
 use crate::report::{Report, bytes, note, print_json};
 
@@ -105,8 +105,8 @@ fn create(args: &Create) -> Result<Exit> {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(Error::cancelled()),
     };
-    let size = author.write(&*output.target(), &ask)?;
-    output.finish()?;
+    let size = author.write(&*output.target(), &ask).map_err(blamed(&args.path))?;
+    output.finish().map_err(blamed(&args.path))?;
     output.commit()?;
     tell(args, size, left_out);
     Ok(Exit::Ok)

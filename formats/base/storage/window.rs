@@ -32,7 +32,7 @@ impl<S: Source + ?Sized> Window for S {
                 }
                 Ok(n) => done += n,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::io("cannot read", error).at(at)),
+                Err(error) => return Err(unreadable(self, error).at(at)),
             }
         }
         Ok(())
@@ -41,6 +41,12 @@ impl<S: Source + ?Sized> Window for S {
     fn total(&self) -> Option<u64> {
         self.known_len()
     }
+}
+
+/// Reading failed: in which file, if it has a name.
+fn unreadable<S: Source + ?Sized>(source: &S, error: std::io::Error) -> Error {
+    let (error, name) = (Error::io("cannot read", error), source.name());
+    if name.is_empty() { error } else { error.path(name) }
 }
 
 /// A number as a table in a file holds it.

@@ -17,7 +17,7 @@ use crate::commands::ova::{Asked, Packed};
 use crate::exit::Exit;
 use crate::input::Digesting;
 use crate::origin::{self, Disk, Origin};
-use crate::outputs::{How, Outputs, Place, appends, is_pipe};
+use crate::outputs::{How, Outputs, Place, appends, blamed, is_pipe};
 use crate::policy;
 use crate::progress::Progress;
 use crate::report::{Report, bytes, note, print_json};
@@ -85,7 +85,7 @@ impl Job<'_> {
             watch: &progress,
             ..CopyOptions::default()
         };
-        let copied = packed.write(&output.target(), &how)?;
+        let copied = packed.write(&output.target(), &how).map_err(blamed(self.output))?;
         let of_output = self.output_digests(&output)?;
         output.commit()?;
         let (size, of_input) = (packed.size(), Vec::new());
@@ -124,6 +124,7 @@ impl Job<'_> {
             watch: &progress,
         };
         let poured = formats::pour(forward, &output.target(), &how);
+        let poured = poured.map_err(blamed(self.output));
         let (size, copied) = poured.map_err(|error| error.path(name))?;
         let of_output = self.output_digests(&output)?;
         let of_input = self.expected(digesting)?;
@@ -178,7 +179,8 @@ impl Job<'_> {
             allows: Some(&allows),
             watch: &progress,
         };
-        let (copied, followed) = self.write(image, &output, create, &how)?;
+        let written = self.write(image, &output, create, &how);
+        let (copied, followed) = written.map_err(blamed(self.output))?;
         disk.finish()?;
         let of_output = match followed {
             Some(digests) => digests,
@@ -264,7 +266,7 @@ impl Job<'_> {
 
     /// Brings the output on its way, and tells what it digests to.
     fn output_digests(&self, output: &Outputs) -> Result<Vec<Digest>> {
-        let digests = output.finish()?;
+        let digests = output.finish().map_err(blamed(self.output))?;
         match output.file().filter(|_| !self.args.hash.is_empty()) {
             Some(file) => formats::digests(&*file, &self.args.hash),
             None => Ok(digests),
