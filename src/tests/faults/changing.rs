@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::deeds::{self, Deed};
 use crate::dice::Dice;
+use crate::judge::told;
 use crate::place::{Files, Place};
 use crate::strike::Ended;
 use crate::{rounds, setting};
@@ -63,14 +64,17 @@ fn is_of_one_state(
 ) -> Result<(), String> {
     let code = ended_well(ended)?;
     let same = |(wanted, answer, files): &Gives| {
-        *wanted == Some(code) && *answer == ended.answer && files == made
+        *wanted == Some(code) && told(answer) == told(&ended.answer) && files == made
     };
     let checks = deed.words.starts_with("check");
     match code {
         _ if states.iter().any(same) => Ok(()),
         1 if checks => Ok(()),
         3 | 7 if made.is_empty() => Ok(()),
-        _ => Err(format!("code {code}, made {:?}: {}", made.keys(), ended.said)),
+        _ => {
+            let answer = told(&ended.answer);
+            Err(format!("code {code}, made {:?}: {}, {answer}", made.keys(), ended.said))
+        }
     }
 }
 

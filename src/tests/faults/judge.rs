@@ -70,12 +70,27 @@ impl Undisturbed {
                 return self.done(place, deed).map(|()| Outcome::Done);
             }
             Some(7) if *mute => {}
-            Some(7) => one_sentence(said)?,
+            Some(7) => self.one_sentence(said, deed)?,
             // A check goes on where it cannot read, and says where that is.
             Some(1) if deed.words.starts_with("check") && said.contains("unreadable: ") => {}
             other => return Err(format!("exit code {other:?}, signal {signal:?}: {said}")),
         }
         self.undone(place, deed)
+    }
+
+    /// One sentence, which names what it was about. That something was put aside first is said
+    /// before.
+    fn one_sentence(&self, said: &str, deed: &Deed) -> Result<(), String> {
+        let lines = said.lines().filter(|line| !line.contains("temporary file first"));
+        let is = lines.clone().count() == 1 && lines.clone().all(|l| l.starts_with("diskwright: "));
+        let words = deed.words();
+        let paths =
+            words[1..].iter().filter(|word| !word.starts_with('-')).chain(self.files.keys());
+        let mut names = paths.filter_map(|path| path.trim_end_matches('/').rsplit('/').next());
+        match is && (names.any(|name| said.contains(name)) || said.contains("standard output")) {
+            true => Ok(()),
+            false => Err(format!("not one sentence that names it: {said:?}")),
+        }
     }
 
     fn done(&self, place: &Place, deed: &Deed) -> Result<(), String> {
@@ -87,10 +102,20 @@ impl Undisturbed {
                 }
                 sound(place, &Kept { damaged: false, ..kept.clone() })
             }
-            _ => match differing(&place.seen(), &self.files)[..] {
-                [] => Ok(()),
-                ref names => Err(format!("done, and these are not right: {names:?}")),
-            },
+            _ => {
+                let now = place.seen();
+                // What had the name before may not have been taken away.
+                let is_old = |name: &String| {
+                    let mut old = place.before.values();
+                    name.ends_with(".old") && old.any(|old| Some(old) == now.get(name))
+                };
+                let mut names = differing(&now, &self.files);
+                names.retain(|name| !is_old(name));
+                match names[..] {
+                    [] => Ok(()),
+                    _ => Err(format!("done, and these are not right: {names:?}")),
+                }
+            }
         }
     }
 
@@ -188,17 +213,9 @@ fn differing(one: &Files, other: &Files) -> Vec<String> {
 }
 
 /// What was answered, but for the room that a file takes, which is left out if it is not known.
-fn told(answer: &[u8]) -> String {
+pub(crate) fn told(answer: &[u8]) -> String {
     let text = String::from_utf8_lossy(answer);
     text.lines().filter(|line| !line.starts_with("file size:")).collect::<Vec<_>>().join("\n")
-}
-
-/// That something was put aside first is said before.
-fn one_sentence(said: &str) -> Result<(), String> {
-    let lines: Vec<_> =
-        said.lines().filter(|line| !line.contains("temporary file first")).collect();
-    let is = lines.len() == 1 && lines[0].starts_with("diskwright: ") && lines[0].len() > 30;
-    if is { Ok(()) } else { Err(format!("not one sentence: {said:?}")) }
 }
 
 /// The disk of an image that is changed in place.

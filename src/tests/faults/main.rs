@@ -10,6 +10,7 @@
 mod changing;
 mod deeds;
 mod dice;
+mod ends;
 mod judge;
 mod little;
 mod locks;
@@ -48,7 +49,9 @@ impl Stage {
         place.command(&deed.words()).output().unwrap();
         let time = begun.elapsed();
         place.restore();
-        let calls = if traced { strike::calls(&place, deed) } else { BTreeMap::new() };
+        let mut calls = if traced { strike::calls(&place, deed) } else { BTreeMap::new() };
+        // A map tells no holes where the file system does not: that is another answer.
+        calls.retain(|call, _| call != "lseek" || !deed.words.starts_with("map"));
         place.restore();
         Stage { deed: deed.clone(), place, undisturbed, time, calls: calls.into_iter().collect() }
     }
