@@ -130,7 +130,8 @@ impl Resolver for Beneath {
             other => Error::io(format!("cannot open '{shown}'"), other.into()),
         })?;
         let file = std::fs::File::from(file);
-        if !file.metadata().is_ok_and(|data| data.is_file()) {
+        let unseen = |error| Error::io(format!("cannot look at '{shown}'"), error);
+        if !file.metadata().map_err(unseen)?.is_file() {
             return Err(refuse("it is not a regular file"));
         }
         let source =

@@ -57,6 +57,8 @@ pub(crate) fn known(
         Some(format) => format,
         None => formats::probe(FORMATS, &*source).map_err(|e| e.path(remote::shown(path)))?,
     };
+    // What is at its end may be missing by now: then it looks like another format.
+    source.still_whole()?;
     Ok(Named { source, format })
 }
 
