@@ -32,6 +32,9 @@ need sfdisk fdisk
 need sgdisk gdisk
 need openssl openssl
 need g++ g++
+need cc gcc
+need strace strace
+need mkfs.ext4 e2fsprogs
 if [ ${#packages[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         export DEBIAN_FRONTEND=noninteractive

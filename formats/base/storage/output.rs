@@ -184,8 +184,12 @@ impl Output {
             }
         }
         renames.0.clear();
-        outputs.iter_mut().for_each(|output| output.stage = Stage::InPlace);
-        old.iter().for_each(|aside| remove(aside));
+        for output in &mut outputs {
+            output.stage = Stage::InPlace;
+        }
+        for aside in &old {
+            remove(aside);
+        }
         Ok(())
     }
 
@@ -348,5 +352,32 @@ mod tests {
         let error = two.commit().expect_err("taken");
         assert_eq!(error.kind(), crate::base::error::Kind::Refused);
         assert_eq!(path.metadata().expect("there").len(), 3);
+    }
+
+    // Seen: of a disk in several files the first ones had been replaced when a later one could not
+    // be, and the old image was lost. Why: each was renamed for itself.
+    #[test]
+    fn files_of_one_image_get_their_names_together_or_not_at_all() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (beside, own) = (folder.path().join("sub/extent"), folder.path().join("image"));
+        let sub = folder.path().join("sub");
+        let fill = |text: &[u8]| {
+            std::fs::create_dir_all(&sub).expect("a folder");
+            let outputs = [&beside, &own].map(|path| {
+                let output = Output::create(path, Caching::Writeback).expect("created");
+                output.target().write_at(0, text).expect("written");
+                output
+            });
+            outputs.into()
+        };
+        let count = || std::fs::read_dir(folder.path()).expect("readable").count();
+        let both = || [&beside, &own].map(|path| std::fs::read(path).unwrap_or_default());
+        Output::commit_together(fill(b"old")).expect("new names");
+        Output::commit_together(fill(b"new")).expect("replaced");
+        assert_eq!((both(), count()), ([b"new".to_vec(), b"new".to_vec()], 2));
+        let outputs = fill(b"torn");
+        std::fs::rename(&sub, folder.path().join("gone")).expect("moved");
+        assert!(Output::commit_together(outputs).is_err());
+        assert_eq!((both(), count()), ([Vec::new(), b"new".to_vec()], 2));
     }
 }

@@ -36,13 +36,16 @@ pub(crate) struct Deed {
     pub(crate) promise: Promise,
     /// Words that make what is needed beforehand, each for itself.
     pub(crate) needs: Vec<String>,
-    /// A byte of an image that is turned over beforehand: which image, and where.
-    pub(crate) harm: Vec<(&'static str, u64)>,
+    /// What is done to the image beforehand.
+    pub(crate) harm: Option<Harm>,
 }
+
+/// Damages an image.
+type Harm = fn(&mut [u8]);
 
 impl Deed {
     fn new(format: &str, words: String, promise: Promise) -> Deed {
-        let (needs, harm) = (Vec::new(), Vec::new());
+        let (needs, harm) = (Vec::new(), None);
         Deed { format: format.into(), words, promise, needs, harm }
     }
 
@@ -60,11 +63,12 @@ impl Deed {
         for need in &self.needs {
             place.must(need);
         }
-        for (image, at) in &self.harm {
-            let mut bytes = place.get(image);
-            let at = usize::try_from(*at).expect("small");
-            bytes[at] ^= 0xff;
-            place.put(image, &bytes);
+        if let Some(harm) = self.harm {
+            let mut bytes = place.get("image");
+            harm(&mut bytes);
+            place.put("image", &bytes);
+            let checked = place.run(&format!("check -q -f {} image", self.format));
+            assert_eq!(checked.status.code(), Some(1), "{}: it is damaged", self.format);
         }
         place.remember();
         place
@@ -117,21 +121,31 @@ const IN_PLACE: [(&str, &str); 7] = [
     ("ploop", "-o cluster_size=32k"),
 ];
 
-/// Where a byte may be wrong such that a repair mends it: in what, and the words that make it.
-const HARM: [(&str, &str, &[u64]); 6] = [
-    // The refcount of the first cluster, and one further on.
-    ("qcow2", "-o cluster_size=4k", &[0x2001, 0x2011]),
+/// What may be wrong with an image such that a repair mends it, and the words that make the image.
+const HARM: [(&str, &str, Harm); 6] = [
+    ("qcow2", "-o cluster_size=4k", wrong_refcounts),
     // A grain table, whose twin is right.
-    ("vmdk", "", &[0x2c00]),
+    ("vmdk", "", |bytes| bytes[0x2c00] ^= 0xff),
     // The copy of the footer in front.
-    ("vhd", "-o block_size=512k", &[0x20]),
+    ("vhd", "-o block_size=512k", |bytes| bytes[0x20] ^= 0xff),
     // The sum of one of the two headers.
-    ("vhdx", "-o block_size=1M", &[0x10004]),
+    ("vhdx", "-o block_size=1M", |bytes| bytes[0x1_0004] ^= 0xff),
     // How many blocks have been given room.
-    ("vdi", "", &[0x184]),
+    ("vdi", "", |bytes| bytes[0x184] ^= 0xff),
     // The mark of one that is in use.
-    ("ploop", "-o cluster_size=32k", &[0x2c]),
+    ("ploop", "-o cluster_size=32k", |bytes| {
+        bytes[0x2c..0x30].copy_from_slice(&0x746f_6e59_u32.to_le_bytes());
+    }),
 ];
+
+/// Of two bytes each: one too many for one cluster, and none for another.
+fn wrong_refcounts(bytes: &mut [u8]) {
+    let word = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight"));
+    let table = usize::try_from(word(48)).expect("small");
+    let block = usize::try_from(word(table)).expect("small");
+    bytes[block + 11] = 2;
+    bytes[block + 21] = 0;
+}
 
 /// Everything that writes.
 pub(crate) fn writing() -> Vec<Deed> {
@@ -166,12 +180,11 @@ pub(crate) fn writing() -> Vec<Deed> {
             deeds.push(Deed { needs, ..Deed::new(format, words, Promise::Whole) });
         }
     }
-    for (format, words, places) in HARM {
+    for (format, words, harm) in HARM {
         let promise = Promise::Keeps(Kept { image: "image", format, damaged: true });
         let repair = Deed::new(format, format!("check -q -r all -f {format} image"), promise);
         let needs = vec![format!("convert -q -O {format} {words} disk.raw image")];
-        let harm = places.iter().map(|at| ("image", *at)).collect();
-        deeds.push(Deed { needs, harm, ..repair });
+        deeds.push(Deed { needs, harm: Some(harm), ..repair });
     }
     deeds.extend(containers());
     deeds

@@ -21,6 +21,14 @@ impl Dice {
         &from[usize::try_from(self.below(from.len() as u64)).expect("an index")]
     }
 
+    /// Brings these into an order of chance.
+    pub(crate) fn shuffle<T>(&mut self, list: &mut [T]) {
+        for at in (1..list.len()).rev() {
+            let other = usize::try_from(self.below(at as u64 + 1)).expect("an index");
+            list.swap(at, other);
+        }
+    }
+
     /// A disk with noise, text and zeros.
     pub(crate) fn disk(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(len);

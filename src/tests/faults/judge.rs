@@ -87,7 +87,9 @@ impl Undisturbed {
         let paths =
             words[1..].iter().filter(|word| !word.starts_with('-')).chain(self.files.keys());
         let mut names = paths.filter_map(|path| path.trim_end_matches('/').rsplit('/').next());
-        match is && (names.any(|name| said.contains(name)) || said.contains("standard output")) {
+        let others = ["standard output", "-disk1.vmdk", "-disk2.vmdk"];
+        let named = names.any(|name| said.contains(name));
+        match is && (named || others.iter().any(|name| said.contains(name))) {
             true => Ok(()),
             false => Err(format!("not one sentence that names it: {said:?}")),
         }

@@ -106,8 +106,12 @@ impl SmallDisk {
     fn leave(&self, room: u64) -> File {
         let ballast = File::create(self.mounted.path().join("ballast")).unwrap();
         ballast.set_len(0).unwrap();
-        let len = self.free().saturating_sub(room).max(1);
-        rustix::fs::fallocate(&ballast, rustix::fs::FallocateFlags::empty(), 0, len).unwrap();
+        let mut len = self.free().saturating_sub(room).max(1);
+        let none = rustix::fs::FallocateFlags::empty();
+        // What the file system itself needs for it is not known.
+        while rustix::fs::fallocate(&ballast, none, 0, len).is_err() {
+            len = len.checked_sub(64 << 10).unwrap();
+        }
         ballast
     }
 }

@@ -39,6 +39,22 @@ fn holder(place: &Place, words: &str) -> Option<Holder> {
     Some(Holder(child))
 }
 
+/// The program, once it holds the image. Whoever looks whether it does may be in its way: then it
+/// has gone, and is started again.
+fn holding(place: &Place, words: &str) -> Option<Holder> {
+    for _ in 0..20 {
+        let mut held = holder(place, words)?;
+        std::thread::sleep(Duration::from_millis(300));
+        while held.0.try_wait().unwrap().is_none() {
+            if code(place, "info disk.qcow2") == 6 {
+                return Some(held);
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+    panic!("it does not hold the image: {words}");
+}
+
 fn code(place: &Place, words: &str) -> i32 {
     place.run(words).status.code().unwrap()
 }
@@ -66,8 +82,7 @@ fn place() -> Place {
 fn an_image_that_another_program_writes_to_is_neither_read_nor_changed_nor_replaced() {
     for words in HOLDERS {
         let place = place();
-        let Some(held) = holder(&place, words) else { continue };
-        assert!(comes_to(&place, "info disk.qcow2", 6), "{words}");
+        let Some(held) = holding(&place, words) else { continue };
         for refused in [
             "convert -O raw disk.qcow2 out.raw",
             "compare disk.raw disk.qcow2",

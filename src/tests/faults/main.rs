@@ -37,31 +37,44 @@ struct Stage {
     undisturbed: Undisturbed,
     /// How long it takes.
     time: Duration,
-    /// Calls that it makes, and how many at most in one thread.
+    /// Calls that it makes: which, and the how manieth in its thread, in an order of chance.
     calls: Vec<(String, u64)>,
 }
 
 impl Stage {
-    fn new(deed: &Deed, seed: u64, traced: bool) -> Stage {
+    fn new(deed: &Deed, seed: u64, dice: Option<&mut Dice>) -> Stage {
         let place = deed.place(seed);
         let undisturbed = Undisturbed::of(&place, deed);
         let begun = Instant::now();
         place.command(&deed.words()).output().unwrap();
         let time = begun.elapsed();
         place.restore();
-        let mut calls = if traced { strike::calls(&place, deed) } else { BTreeMap::new() };
-        // A map tells no holes where the file system does not: that is another answer.
-        calls.retain(|call, _| call != "lseek" || !deed.words.starts_with("map"));
-        place.restore();
-        Stage { deed: deed.clone(), place, undisturbed, time, calls: calls.into_iter().collect() }
+        let mut calls = Vec::new();
+        if let Some(dice) = dice {
+            let mut counts = strike::calls(&place, deed);
+            // A map tells no holes where the file system does not: that is another answer.
+            counts.retain(|call, _| call != "lseek" || !deed.words.starts_with("map"));
+            // Each call once, then each a second time, and so on.
+            let mut ranked = Vec::new();
+            for (call, most) in counts {
+                let mut numbers: Vec<_> = (1..=most).collect();
+                dice.shuffle(&mut numbers);
+                ranked.extend(numbers.into_iter().enumerate().map(|(n, at)| (n, call.clone(), at)));
+            }
+            dice.shuffle(&mut ranked);
+            ranked.sort_by_key(|(rank, ..)| *rank);
+            calls.extend(ranked.into_iter().map(|(_, call, number)| (call, number)));
+            place.restore();
+        }
+        Stage { deed: deed.clone(), place, undisturbed, time, calls }
     }
 
-    /// Does it and kills it: after some time, or, where calls can be watched, at one that writes.
-    /// Says which.
-    fn kill(&self, by_time: bool, dice: &mut Dice) -> (String, Ended) {
+    /// Does it and kills it: every other time after a while, or, where calls can be watched, at the
+    /// next one that writes. Says which.
+    fn kill(&self, time: usize, dice: &mut Dice) -> (String, Ended) {
         let points = self.calls.iter().filter(|(name, _)| CHANGES.contains(&&**name));
         let points: Vec<_> = points.collect();
-        if by_time || points.is_empty() {
+        if time % 2 == 0 || points.is_empty() {
             let micros = dice.below(u64::try_from(self.time.as_micros()).expect("short"));
             let time = Duration::from_micros(micros);
             return (
@@ -69,8 +82,8 @@ impl Stage {
                 strike::kill_after(&self.place, &self.deed, time),
             );
         }
-        let (call, most) = dice.pick(&points);
-        let what = format!("signal=SIGKILL:when={}", 1 + dice.below(*most));
+        let (call, number) = points[time / 2 % points.len()];
+        let what = format!("signal=SIGKILL:when={number}");
         (format!("{call}:{what}"), strike::strike(&self.place, &self.deed, call, &what))
     }
 
@@ -124,17 +137,15 @@ impl Tally {
     }
 }
 
-/// Goes round these deeds in an order that the seed gives, each some times in a row, so that what it
-/// needs is made once.
-fn rounds(deeds: &[Deed], wanted: u64, dice: &mut Dice) -> Vec<(Deed, u64)> {
+/// Goes round these deeds in an order that the seed gives, each some times in a row, so that what
+/// it needs is made once.
+fn rounds(deeds: &[Deed], wanted: u64, dice: &mut Dice) -> Vec<(Deed, usize)> {
     let mut order: Vec<_> = deeds.to_vec();
-    for at in (1..order.len()).rev() {
-        let other = usize::try_from(dice.below(at as u64 + 1)).expect("an index");
-        order.swap(at, other);
-    }
+    dice.shuffle(&mut order);
     let times = wanted.div_ceil(order.len() as u64).max(2);
     let count = usize::try_from(wanted.div_ceil(times)).expect("few");
     order.truncate(count);
+    let times = usize::try_from(times).expect("few");
     order.into_iter().map(|deed| (deed, times)).collect()
 }
 
@@ -158,11 +169,11 @@ fn a_process_that_is_killed_loses_nothing() {
     let traced = strike::can_trace();
     let mut tally = Tally::default();
     for (deed, times) in rounds(&deeds::writing(), wanted, &mut dice) {
-        let stage = Stage::new(&deed, seed, traced);
+        let stage = Stage::new(&deed, seed, traced.then_some(&mut dice));
         let mut kills = 0;
         // Some come too late, and are not counted.
         for time in 0..4 * times {
-            let (how, ended) = stage.kill(time % 2 == 0, &mut dice);
+            let (how, ended) = stage.kill(time, &mut dice);
             let in_time = ended.code.is_none_or(|code| code == 137);
             let judged = stage.settle(&ended);
             if !in_time && judged.is_ok() {
@@ -194,13 +205,12 @@ fn a_call_that_fails_loses_nothing_and_is_one_sentence() {
     let mut tally = Tally::default();
     for all in [deeds::writing(), deeds::reading()] {
         for (deed, times) in rounds(&all, wanted.div_ceil(2), &mut dice) {
-            let stage = Stage::new(&deed, seed, true);
-            for _ in 0..times {
-                let (call, most) = dice.pick(&stage.calls);
+            let stage = Stage::new(&deed, seed, Some(&mut dice));
+            for (call, number) in stage.calls.iter().cycle().take(times) {
                 let error = *dice.pick(&ERRORS);
                 // From then on, too: but who tries again for ever is right to do so.
                 let ever = if error != "EINTR" && dice.below(2) == 0 { "+" } else { "" };
-                let what = format!("error={error}:when={}{ever}", 1 + dice.below(*most));
+                let what = format!("error={error}:when={number}{ever}");
                 let ended = strike::strike(&stage.place, &deed, call, &what);
                 let keys = [
                     format!("format {}", deed.format),

@@ -1,11 +1,15 @@
 //! A folder whose content is known to the byte, so that whatever a process leaves there is seen.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
+
+/// What a hole has at least.
+const BLOCK: usize = 4096;
 
 /// Everything in a folder: paths and contents. The path of a folder ends with a slash.
 pub(crate) type Files = BTreeMap<String, Vec<u8>>;
@@ -30,8 +34,15 @@ impl Place {
         self.folder.path()
     }
 
+    /// Writes a file, with holes where there are zeros.
     pub(crate) fn put(&self, name: &str, bytes: &[u8]) {
-        fs::write(self.path().join(name), bytes).unwrap();
+        let file = File::create(self.path().join(name)).unwrap();
+        file.set_len(bytes.len() as u64).unwrap();
+        for (index, block) in bytes.chunks(BLOCK).enumerate() {
+            if block.iter().any(|byte| *byte != 0) {
+                file.write_all_at(block, (index * BLOCK) as u64).unwrap();
+            }
+        }
     }
 
     pub(crate) fn get(&self, name: &str) -> Vec<u8> {
@@ -54,9 +65,13 @@ impl Place {
         assert!(done.status.success(), "{words}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
-    /// Remembers what is there now as what was there before.
+    /// Remembers what is there now as what was there before; its holes become those that it will
+    /// have when it is made so again.
     pub(crate) fn remember(&mut self) {
         self.before = self.seen();
+        for (name, bytes) in self.before.iter().filter(|(name, _)| !name.ends_with('/')) {
+            self.put(name, bytes);
+        }
     }
 
     /// What is there now.
