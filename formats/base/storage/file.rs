@@ -414,3 +414,27 @@ fn can_reflink(file: &File) -> bool {
     let one = File::from(one);
     one.write_all_at(&[1; BLOCK], 0).is_ok() && rustix::fs::ioctl_ficlone(&two, &one).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::error::Kind;
+
+    // Seen: a raw disk whose file was cut short while it was copied became one that ends in zeros.
+    // Why: behind the end of a file there are no data, which was taken for a hole.
+    #[test]
+    fn a_file_that_was_cut_short_has_no_hole_at_its_end() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        file.as_file().set_len(1 << 20).expect("grown");
+        let image = ImageFile::open(file.path(), Access::Read, Caching::Writeback).expect("there");
+        let found = image.allocated(8192).expect("a hole");
+        assert_eq!(found, Allocated { data: false, end: 1 << 20 });
+        image.still_whole().expect("it is");
+        file.as_file().set_len(10_000).expect("cut");
+        for from in [8192, 20_000] {
+            let error = image.allocated(from).expect_err("it was cut");
+            assert_eq!(Error::io("", error).kind(), Kind::Truncated, "{from}");
+        }
+        assert_eq!(image.still_whole().expect_err("it was cut").kind(), Kind::Truncated);
+    }
+}

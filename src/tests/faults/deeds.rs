@@ -110,15 +110,16 @@ const OUTPUTS: [(&str, &str, &str); 27] = [
     ("raw", "-O raw -n", "out.raw"),
 ];
 
-/// Formats whose images change in place, with what makes one.
-const IN_PLACE: [(&str, &str); 7] = [
-    ("raw", ""),
-    ("qcow2", "-o cluster_size=4k"),
-    ("vmdk", ""),
-    ("vhd", "-o block_size=512k"),
-    ("vhdx", "-o block_size=1M"),
-    ("vdi", ""),
-    ("ploop", "-o cluster_size=32k"),
+/// Formats whose images change in place, with what makes one, and by how much it has to grow for its
+/// tables to find no room where they are.
+const IN_PLACE: [(&str, &str, &str); 7] = [
+    ("raw", "", "+5M"),
+    ("qcow2", "-o cluster_size=512", "+5M"),
+    ("vmdk", "", "+70M"),
+    ("vhd", "-o block_size=512k", "+70M"),
+    ("vhdx", "-o block_size=1M", "+70M"),
+    ("vdi", "", "+70M"),
+    ("ploop", "-o cluster_size=4k", "+5M"),
 ];
 
 /// What may be wrong with an image such that a repair mends it, and the words that make the image.
@@ -161,15 +162,14 @@ pub(crate) fn writing() -> Vec<Deed> {
             deeds.push(Deed::new(format, make("disk.raw"), Promise::Whole));
         }
     }
-    for (format, words) in IN_PLACE {
+    for (format, words, more) in IN_PLACE {
         let words = if words.is_empty() { String::new() } else { format!(" {words}") };
         let create = format!("create -q -f {format}{words} new 3M");
         deeds.push(Deed::new(format, create.clone(), Promise::Whole));
         let made = format!("convert -q -O {format}{words} disk.raw image");
         let kept = || Promise::Keeps(Kept { image: "image", format, damaged: false });
         // A vmdk image does not become smaller.
-        let sizes: &[_] = if format == "vmdk" { &["+5M"] } else { &["+5M", "--shrink 1M"] };
-        for size in sizes {
+        for size in [more, "--shrink 1M"].into_iter().take(if format == "vmdk" { 1 } else { 2 }) {
             let words = format!("resize -q -f {format} image {size}");
             let needs = vec![made.clone()];
             deeds.push(Deed { needs, ..Deed::new(format, words, kept()) });

@@ -96,28 +96,23 @@ impl Undisturbed {
     }
 
     fn done(&self, place: &Place, deed: &Deed) -> Result<(), String> {
-        match (&deed.promise, &self.disks) {
-            (Promise::Keeps(kept), Some([_, after])) => {
-                let disk = held(place, &deed.promise)?;
-                if disk.as_ref() != Some(after) {
-                    return Err("it said that all is well, and the disk is another".into());
-                }
-                sound(place, &Kept { damaged: false, ..kept.clone() })
+        if let (Promise::Keeps(kept), Some([_, after])) = (&deed.promise, &self.disks) {
+            if held(place, &deed.promise)?.as_ref() != Some(after) {
+                return Err("it said that all is well, and the disk is another".into());
             }
-            _ => {
-                let now = place.seen();
-                // What had the name before may not have been taken away.
-                let is_old = |name: &String| {
-                    let mut old = place.before.values();
-                    name.ends_with(".old") && old.any(|old| Some(old) == now.get(name))
-                };
-                let mut names = differing(&now, &self.files);
-                names.retain(|name| !is_old(name));
-                match names[..] {
-                    [] => Ok(()),
-                    _ => Err(format!("done, and these are not right: {names:?}")),
-                }
-            }
+            return sound(place, &Kept { damaged: false, ..kept.clone() });
+        }
+        let now = place.seen();
+        // What had the name before may not have been taken away.
+        let is_old = |name: &String| {
+            let mut old = place.before.values();
+            name.contains(".diskwright-") && old.any(|old| Some(old) == now.get(name))
+        };
+        let mut names = differing(&now, &self.files);
+        names.retain(|name| !is_old(name));
+        match names[..] {
+            [] => Ok(()),
+            _ => Err(format!("done, and these are not right: {names:?}")),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Kills and faults over real processes: whatever happens, nothing is lost, nothing half-written
 //! has a name, and a failure is one sentence.
 //!
-//! By default this is a sample. DISKWRIGHT_FAULTS=1000 makes it as many kills and as many faults,
-//! DISKWRIGHT_SEED=7 another throw of the dice. Calls are struck by strace.
+//! By default this is a sample. `DISKWRIGHT_FAULTS=1000` makes it as many kills and as many faults,
+//! `DISKWRIGHT_SEED=7` another throw of the dice. Calls are struck by strace.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it is wrong")]
 #![allow(clippy::print_stderr, reason = "what is skipped, and what was counted, is said aloud")]
@@ -74,7 +74,7 @@ impl Stage {
     fn kill(&self, time: usize, dice: &mut Dice) -> (String, Ended) {
         let points = self.calls.iter().filter(|(name, _)| CHANGES.contains(&&**name));
         let points: Vec<_> = points.collect();
-        if time % 2 == 0 || points.is_empty() {
+        if time.is_multiple_of(2) || points.is_empty() {
             let micros = dice.below(u64::try_from(self.time.as_micros()).expect("short"));
             let time = Duration::from_micros(micros);
             return (
