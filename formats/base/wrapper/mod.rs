@@ -120,8 +120,20 @@ pub(crate) fn failed(wrapper: Wrapper, error: io::Error) -> Error {
         let what = format!("the {name} file ends in the midst of its data");
         return Error::new(Kind::Truncated, what);
     }
+    if wants_memory(&error) {
+        return Error::limit(format!("to unpack the {name} file would take too much memory"));
+    }
     let why = error.to_string();
     Error::new(Kind::Malformed, format!("the {name} file is damaged ({why})"))
+}
+
+/// Whether a decoder stopped at the window or dictionary that it was allowed: such a file is sound.
+fn wants_memory(error: &io::Error) -> bool {
+    /// `ZSTD_error_frameParameter_windowTooLarge`, as its functions return it.
+    const WINDOW: usize = 0_usize.wrapping_sub(16);
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    let of_xz = matches!(cause, Some(xz2::stream::Error::MemLimit));
+    of_xz || error.to_string() == zstd::zstd_safe::get_error_name(WINDOW)
 }
 
 /// Damage, as a reader of bytes says it.
