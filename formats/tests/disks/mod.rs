@@ -315,6 +315,7 @@ pub(crate) fn testdata() -> PathBuf {
 }
 
 /// An image of the project's testdata, with what is known of it.
+#[derive(Clone)]
 pub(crate) struct Good {
     pub(crate) name: String,
     pub(crate) bytes: Vec<u8>,
@@ -336,8 +337,17 @@ impl Good {
 
 /// All images of testdata/good, unpacked.
 pub(crate) fn goods() -> Vec<Good> {
+    kept("good")
+}
+
+/// All images of testdata/bad, unpacked.
+pub(crate) fn bads() -> Vec<Good> {
+    kept("bad")
+}
+
+fn kept(folder: &str) -> Vec<Good> {
     let mut found = Vec::new();
-    for format in std::fs::read_dir(testdata().join("good")).expect("testdata/good") {
+    for format in std::fs::read_dir(testdata().join(folder)).expect("a folder of testdata") {
         for file in std::fs::read_dir(format.expect("readable").path()).expect("a folder") {
             let path = file.expect("readable").path();
             if path.extension().is_some_and(|end| end == "toml") {
@@ -346,7 +356,7 @@ pub(crate) fn goods() -> Vec<Good> {
         }
     }
     found.sort_by(|one, two| one.name.cmp(&two.name));
-    assert!(!found.is_empty(), "testdata/good is empty");
+    assert!(!found.is_empty(), "testdata/{folder} is empty");
     found
 }
 

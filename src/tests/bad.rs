@@ -1,0 +1,196 @@
+//! The program over every image of testdata/bad, each in a process of its own: it says what it
+//! should, in the words of nobody else, and takes little for it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where it is wrong")]
+#![allow(clippy::print_stderr, reason = "figures are for people")]
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use wait4::Wait4;
+
+/// What an image service says, where the program knows it.
+const UNTRUSTED: &[&str] = &[];
+/// The most that an inspection may keep in memory.
+const MEMORY: u64 = 64 << 20;
+
+/// An image, and what its facts say of it.
+struct Bad {
+    name: String,
+    packed: PathBuf,
+    facts: Vec<(String, String)>,
+}
+
+impl Bad {
+    fn fact(&self, key: &str) -> &str {
+        let found = self.facts.iter().find(|(is, _)| is == key);
+        found.map_or_else(|| panic!("{} says no {key}", self.name), |(_, value)| value)
+    }
+
+    /// Its bytes, as a file of this name.
+    fn lay_out(&self, folder: &Path) -> PathBuf {
+        let path = folder.join(&self.name);
+        let status = Command::new("zstd").args(["-qdf", "-o"]).arg(&path).arg(&self.packed);
+        assert!({ status }.status().unwrap().success(), "{}", self.name);
+        path
+    }
+}
+
+fn bads() -> Vec<Bad> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/bad");
+    let list = |path: &Path| std::fs::read_dir(path).unwrap().map(|e| e.unwrap().path());
+    let files: Vec<_> = list(&root).flat_map(|folder| list(&folder)).collect();
+    let notes = files.into_iter().filter(|path| path.extension().is_some_and(|e| e == "toml"));
+    let mut all: Vec<_> = notes.map(|path| bad(&path)).collect();
+    all.sort_by(|one, two| one.name.cmp(&two.name));
+    assert!(all.len() > 100, "{}", all.len());
+    all
+}
+
+fn bad(path: &Path) -> Bad {
+    let text = std::fs::read_to_string(path).unwrap();
+    let pair = |line: &str| {
+        let (key, value) = line.split_once(" = ")?;
+        Some((key.to_string(), value.trim_matches('"').to_string()))
+    };
+    let name = path.file_stem().unwrap().to_str().unwrap().to_string();
+    Bad { name, packed: path.with_extension("zst"), facts: text.lines().filter_map(pair).collect() }
+}
+
+/// What came of a run.
+struct Ran {
+    code: i32,
+    out: Vec<u8>,
+    err: Vec<u8>,
+    cpu: Duration,
+    memory: u64,
+}
+
+fn run(folder: &Path, words: &[&str]) -> Ran {
+    let (out, err) = (folder.join("stdout"), folder.join("stderr"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_diskwright"));
+    command.args(words).current_dir(folder).stdin(Stdio::null());
+    command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
+    let used = command.spawn().unwrap().wait4().unwrap();
+    let code = used.status.code().unwrap_or_else(|| panic!("{words:?}: {:?}", used.status));
+    let (cpu, memory) = (used.rusage.utime + used.rusage.stime, used.rusage.maxrss);
+    let (out, err) = (std::fs::read(out).unwrap(), std::fs::read(err).unwrap());
+    Ran { code, out, err, cpu, memory }
+}
+
+/// Text of ours has lines, and nothing that steers a terminal.
+fn is_plain(bytes: &[u8]) -> bool {
+    let turns = |c: char| matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}');
+    let text = std::str::from_utf8(bytes);
+    text.is_ok_and(|text| !text.chars().any(|c| (c != '\n' && c.is_control()) || turns(c)))
+}
+
+/// The exit code that the table in src/exit.rs has for what must come of an image.
+fn code_of(kind: &str) -> i32 {
+    match kind {
+        "right" => 0,
+        "malformed" | "truncated" => 3,
+        "unsupported" => 4,
+        "limit" => 5,
+        "refused" => 6,
+        told if told.starts_with("hazard: ") => 1,
+        other => panic!("there is no kind '{other}'"),
+    }
+}
+
+/// Whether the program is there that unpacks the images; said aloud if not.
+fn has_zstd() -> bool {
+    let there = Command::new("zstd").arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !there {
+        eprintln!("skipped: there is no zstd here");
+    }
+    there
+}
+
+#[test]
+fn an_inspection_of_any_bad_image_is_plain_and_small_and_ends_by_the_table() {
+    if !has_zstd() {
+        return;
+    }
+    let mut rows = Vec::new();
+    for bad in bads() {
+        let folder = tempfile::tempdir().unwrap();
+        bad.lay_out(folder.path());
+        let (form, kind) = (bad.fact("format"), bad.fact("kind"));
+        let mut words = [&["inspect"], UNTRUSTED].concat();
+        if bad.fact("deed") == "inspect" {
+            words.extend(["-f", form]);
+        }
+        words.push(&bad.name);
+        let ran = run(folder.path(), &words);
+        let said = String::from_utf8_lossy(&ran.err).into_owned();
+        assert!(matches!(ran.code, 0 | 1 | 3..=6), "{}: {} {said}", bad.name, ran.code);
+        assert!(is_plain(&ran.out) && is_plain(&ran.err), "{}: {said}", bad.name);
+        assert!(said.lines().count() <= 2, "{}: {said}", bad.name);
+        if matches!(bad.fact("deed"), "inspect" | "probe") && UNTRUSTED.is_empty() {
+            let wanted = code_of(kind);
+            let told = ran.code == wanted || (form == "raw" && ran.code == 1);
+            assert!(told, "{}: {} and not {wanted}: {said}", bad.name, ran.code);
+        }
+        assert!(ran.memory <= MEMORY || UNTRUSTED.is_empty(), "{}: {}", bad.name, ran.memory);
+        rows.push((ran.cpu, ran.memory, bad.name));
+    }
+    eprintln!("{} images, inspected {UNTRUSTED:?}", rows.len());
+    rows.sort();
+    for (cpu, memory, name) in rows.iter().rev().take(5) {
+        eprintln!("  CPU {:>4} ms, {:>4} MiB: {name}", cpu.as_millis(), memory >> 20);
+    }
+    rows.sort_by_key(|row| row.1);
+    for (cpu, memory, name) in rows.iter().rev().take(5) {
+        eprintln!("  memory {:>4} MiB, {:>4} ms: {name}", memory >> 20, cpu.as_millis());
+    }
+}
+
+/// Commands that look at an image without more being said.
+const LOOKS: [&[&str]; 4] =
+    [&["info"], &["info", "--output=json"], &["inspect", "--output=json"], &["ls"]];
+
+#[test]
+fn no_command_that_looks_at_a_bad_image_hands_on_what_steers_a_terminal() {
+    if !has_zstd() {
+        return;
+    }
+    for bad in bads().iter().filter(|bad| bad.fact("class") == "control-characters") {
+        let folder = tempfile::tempdir().unwrap();
+        bad.lay_out(folder.path());
+        for words in LOOKS {
+            let ran = run(folder.path(), &[words, &[&bad.name]].concat());
+            assert!(is_plain(&ran.err), "{words:?} {}: {:?}", bad.name, ran.err);
+            assert!(is_plain(&ran.out), "{words:?} {}: {:?}", bad.name, ran.out);
+        }
+    }
+}
+
+#[test]
+fn a_conversion_of_a_bad_image_fails_and_leaves_nothing() {
+    if !has_zstd() {
+        return;
+    }
+    for bad in bads() {
+        if !matches!(bad.fact("deed"), "open" | "read" | "survey" | "follow") {
+            continue;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        bad.lay_out(folder.path());
+        let mut words = vec!["convert", "-q", "-f", bad.fact("format"), "-O", "raw"];
+        if bad.fact("deed") == "follow" {
+            words.push("--allow-refs");
+        }
+        words.extend([&bad.name, "out.raw"]);
+        let ran = run(folder.path(), &words);
+        let said = String::from_utf8_lossy(&ran.err).into_owned();
+        // What lies beside it here and is wanted is not laid out: then it cannot be opened.
+        let wanted = code_of(bad.fact("kind"));
+        let gone = bad.facts.iter().any(|(key, _)| key == "beside") && ran.code == 7;
+        assert!(ran.code == wanted || gone, "{}: {} and not {wanted}: {said}", bad.name, ran.code);
+        assert!(is_plain(&ran.err), "{}: {said}", bad.name);
+        assert!(!folder.path().join("out.raw").exists(), "{} leaves an output", bad.name);
+    }
+}
