@@ -37,7 +37,22 @@ impl Report {
 
 /// Prints a value for machines.
 pub(crate) fn print_json(value: &Value) {
-    print(&serde_json::to_string_pretty(value).expect("values of ours have string keys"));
+    print(&json_text(value));
+}
+
+/// A value as JSON. It may end up on a terminal too: what would steer that is spelled out, which
+/// in JSON is the same text still.
+fn json_text(value: &Value) -> String {
+    let text = serde_json::to_string_pretty(value).expect("values of ours have string keys");
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c != '\n' && steers(c) {
+            let _ = write!(safe, "\\u{:04x}", u32::from(c));
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
 }
 
 /// Why standard output did not take everything, if it did not.
@@ -100,8 +115,7 @@ pub(crate) fn failure(error: &Error) {
 pub(crate) fn escape(text: &str) -> String {
     let mut safe = String::new();
     for c in text.chars() {
-        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}') {
+        if steers(c) {
             safe.extend(c.escape_default());
         } else {
             safe.push(c);
@@ -113,6 +127,13 @@ pub(crate) fn escape(text: &str) -> String {
 /// How many of something: `1 file`, `2 files`.
 pub(crate) fn counted(number: u64, one: &str) -> String {
     format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Whether a terminal acts on this character instead of showing it.
+fn steers(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
 }
 
 /// A number of bytes as people say it: `1.5 GiB`, or `1000 B`.
@@ -167,5 +188,15 @@ mod tests {
     #[test]
     fn what_an_image_says_cannot_steer_the_terminal() {
         assert_eq!(escape("a\x1b[2Jb\nü\u{202e}x"), "a\\u{1b}[2Jb\\nü\\u{202e}x");
+    }
+
+    // Seen: the name of a file in a package, with the control character that begins a sequence in
+    // eight bits, went to the terminal as it was. Why: JSON only wants those below 32 escaped.
+    #[test]
+    fn what_an_image_says_cannot_steer_the_terminal_by_way_of_json_either() {
+        let value = serde_json::json!({"name": "a\u{9b}2J\u{7f}\u{202e}\u{1b}x\nü"});
+        let text = json_text(&value);
+        assert!(text.contains(r"a\u009b2J\u007f\u202e\u001bx\nü"), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).ok(), Some(value));
     }
 }

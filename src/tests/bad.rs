@@ -32,8 +32,9 @@ impl Bad {
     /// Its bytes, as a file of this name.
     fn lay_out(&self, folder: &Path) -> PathBuf {
         let path = folder.join(&self.name);
-        let status = Command::new("zstd").args(["-qdf", "-o"]).arg(&path).arg(&self.packed);
-        assert!({ status }.status().unwrap().success(), "{}", self.name);
+        let mut unpack = Command::new("zstd");
+        unpack.args(["-qdf", "-o"]).arg(&path).arg(&self.packed);
+        assert!(unpack.status().unwrap().success(), "{}", self.name);
         path
     }
 }
@@ -162,8 +163,7 @@ fn no_command_that_looks_at_a_bad_image_hands_on_what_steers_a_terminal() {
         bad.lay_out(folder.path());
         for words in LOOKS {
             let ran = run(folder.path(), &[words, &[&bad.name]].concat());
-            assert!(is_plain(&ran.err), "{words:?} {}: {:?}", bad.name, ran.err);
-            assert!(is_plain(&ran.out), "{words:?} {}: {:?}", bad.name, ran.out);
+            assert!(is_plain(&ran.err) && is_plain(&ran.out), "{words:?} {}", bad.name);
         }
     }
 }
