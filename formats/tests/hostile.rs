@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may fail")]
 #![allow(clippy::cast_possible_truncation, reason = "the disks are small")]
+#![allow(clippy::print_stderr, reason = "figures are for people")]
 
 mod disks;
 
@@ -613,6 +614,7 @@ fn specimens() -> Vec<(String, &'static Format, Vec<u8>, Vec<u8>)> {
 
 #[test]
 fn an_image_cut_anywhere_is_an_error_or_all_there() {
+    let mut cuts = 0;
     for (name, format, file, bytes) in specimens() {
         // A raw disk cut short is a shorter disk: nothing in it says otherwise.
         if format.name == "raw" {
@@ -626,6 +628,7 @@ fn an_image_cut_anywhere_is_an_error_or_all_there() {
             mebibytes => 37 * 353 * mebibytes,
         };
         for len in (0..file.len()).step_by(step) {
+            cuts += 1;
             let source = Arc::new(Memory::new(&file[..len]));
             match open(source, format).and_then(|disk| read_all(&*disk)) {
                 Ok(read) => assert!(read == bytes, "{name} cut at {len} is wrong in silence"),
@@ -638,6 +641,7 @@ fn an_image_cut_anywhere_is_an_error_or_all_there() {
         }
         assert!(refused > 0, "{name} can be cut to nothing");
     }
+    eprintln!("{cuts} cuts");
 }
 
 /// Looks at everything that a program would look at, but not for ever.
