@@ -21,6 +21,7 @@ need cryptsetup cryptsetup-bin
 need xorriso xorriso
 need genisoimage genisoimage
 need zstd zstd
+need xz xz-utils
 need python3 python3
 need lz4 lz4
 need bsdtar libarchive-tools
@@ -46,6 +47,13 @@ if [ ${#packages[@]} -gt 0 ]; then
     else
         echo "not there, and not root: ${packages[*]}; their tests are skipped"
     fi
+fi
+
+# The inspector that image services use, to compare ours with; the version that the table is of.
+if command -v python3 >/dev/null && [ ! -x target/oslo/bin/python3 ]; then
+    python3 -m venv target/oslo &&
+        target/oslo/bin/python3 -m pip install --quiet oslo.utils==10.2.0 cryptography ||
+        echo 'not to be had: oslo.utils; its test is skipped'
 fi
 
 command -v cargo-fuzz >/dev/null || cargo install --locked --quiet cargo-fuzz

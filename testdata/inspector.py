@@ -24,7 +24,7 @@ def gate(path):
     except Exception as error:  # as the gate does: whatever goes wrong is no format
         return "none", word(error)
     if found is None:
-        return "none", "no format"
+        return "none", "nothing"
     try:
         found.safety_check()
     except format_inspector.SafetyCheckFailed as error:
@@ -35,7 +35,11 @@ def gate(path):
 
 
 def word(error):
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    """In a word; the names of formats in the order of the alphabet."""
+    text = str(error)
+    if "Multiple formats" in text:
+        return "several " + "+".join(sorted(text.rsplit(":", 1)[1].strip().split(",")))
+    return "incomplete" if "Incomplete" in text else type(error).__name__
 
 
 def main():

@@ -1,0 +1,190 @@
+//! What `inspect` says, beside what the gate of an image service says: ours lets nothing pass that
+//! theirs does not, but for what stands in testdata/oslo.toml with a reason.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where it is wrong")]
+#![allow(clippy::print_stderr, reason = "what is skipped is said aloud")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A file, and the name that the table knows it by.
+struct Sample {
+    name: String,
+    path: PathBuf,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
+}
+
+/// What is in a folder, in order.
+fn list(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+/// Unpacks a file, by the program of this name.
+fn unpack(program: &str, from: &Path, to: &Path) {
+    std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+    let file = std::fs::File::create(to).unwrap();
+    let status = Command::new(program).args(["-dcq"]).arg(from).stdout(file).status();
+    assert!(status.unwrap().success(), "{}", from.display());
+}
+
+/// The images of a folder of testdata.
+fn ours(which: &str, place: &Path) -> Vec<Sample> {
+    let folders = list(&root().join("testdata").join(which));
+    let packed = folders.iter().flat_map(|folder| list(folder));
+    let packed = packed.filter(|path| path.extension().is_some_and(|end| end == "zst"));
+    let sample = |from: PathBuf| {
+        let folder = from.parent().unwrap().file_name().unwrap().to_str().unwrap();
+        let stem = from.file_stem().unwrap().to_str().unwrap();
+        let name = format!("{which}/{folder}/{stem}");
+        let path = place.join(&name);
+        unpack("zstd", &from, &path);
+        Sample { name, path }
+    };
+    packed.map(sample).collect()
+}
+
+/// The images that others made, where they are.
+fn theirs(place: &Path) -> Vec<Sample> {
+    let beside = root().join("../shared");
+    let shared = std::env::var_os("DISKWRIGHT_SHARED").map_or(beside, PathBuf::from);
+    let corpus = shared.join("corpus");
+    let Ok(text) = std::fs::read_to_string(corpus.join("manifest.tsv")) else {
+        eprintln!("skipped: there is no corpus here; $DISKWRIGHT_SHARED says where it is");
+        return Vec::new();
+    };
+    let files = text.lines().skip(1).map(|line| line.split('\t').next().unwrap());
+    let sample = |file: &str| {
+        let (name, plain) = (format!("corpus/{file}"), corpus.join(file));
+        if plain.exists() {
+            return Sample { name, path: plain };
+        }
+        let path = place.join(&name);
+        unpack("xz", &corpus.join(format!("{file}.xz")), &path);
+        Sample { name, path }
+    };
+    files.map(sample).collect()
+}
+
+/// The lines of the gate: its version, then a verdict for each file. `None` if it is not here.
+fn gate(samples: &[Sample]) -> Option<(String, Vec<String>)> {
+    let own = root().join("target/oslo/bin/python3");
+    let own = if own.exists() { own } else { "python3".into() };
+    let python = std::env::var_os("DISKWRIGHT_OSLO_PYTHON").map_or(own, PathBuf::from);
+    let mut command = Command::new(python);
+    command.arg(root().join("testdata/inspector.py")).args(samples.iter().map(|s| &s.path));
+    let output = command.stderr(Stdio::null()).output().ok()?;
+    if output.status.code() == Some(3) {
+        return None;
+    }
+    assert!(output.status.success(), "{:?}", output.status);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut lines = text.lines();
+    let version = lines.next().unwrap().rsplit(' ').next().unwrap().to_string();
+    let verdict = |line: &str| line.split('\t').skip(1).collect::<Vec<_>>().join(" ");
+    Some((version, lines.map(verdict).collect()))
+}
+
+/// Our verdict in words: `safe FORMAT`, or the hazards, or the kind of the error.
+fn inspect(sample: &Sample) -> Vec<String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_diskwright"));
+    let output = command.args(["inspect", "--output=json"]).arg(&sample.path).output().unwrap();
+    let told = || -> serde_json::Value { serde_json::from_slice(&output.stdout).unwrap() };
+    let word = match output.status.code().unwrap() {
+        0 => format!("safe {}", told()["format"].as_str().unwrap()),
+        1 => {
+            let told = told();
+            let hazards = told["hazards"].as_array().unwrap().iter();
+            return hazards.map(|one| one["kind"].as_str().unwrap().to_string()).collect();
+        }
+        3 => "malformed".into(),
+        4 => "unsupported".into(),
+        5 => "limit".into(),
+        6 => "refused".into(),
+        other => panic!("{}: exit code {other}", sample.name),
+    };
+    vec![word]
+}
+
+/// A row of the table.
+type Row = BTreeMap<String, String>;
+
+fn table() -> (String, Vec<Row>) {
+    let text = std::fs::read_to_string(root().join("testdata/oslo.toml")).unwrap();
+    let mut parts = text.split("[[difference]]");
+    let pairs = |part: &str| -> Row {
+        let lines = part.lines().filter(|line| !line.starts_with('#'));
+        let pairs = lines.filter_map(|line| line.split_once(" = "));
+        pairs.map(|(key, value)| (key.to_string(), value.trim_matches('"').to_string())).collect()
+    };
+    let head = pairs(parts.next().unwrap());
+    let rows: Vec<_> = parts.map(pairs).collect();
+    assert!(rows.iter().all(|row| row["reason"].ends_with('.')), "a reason is a sentence");
+    (head["version"].clone(), rows)
+}
+
+/// Whether a text is so; `*` stands for anything.
+fn fits(pattern: &str, text: &str) -> bool {
+    let Some((front, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(text) = text.strip_prefix(front) else { return false };
+    (0..=text.len()).filter(|at| text.is_char_boundary(*at)).any(|at| fits(rest, &text[at..]))
+}
+
+/// Whether a row of the table speaks of this difference.
+fn explains(row: &Row, name: &str, theirs: &str, ours: &[String]) -> bool {
+    let safe = ours[0].starts_with("safe ");
+    let known = |word: &String| row["ours"].split(' ').any(|known| known == word);
+    let same = if safe { ours[0] == row["ours"] } else { ours.iter().all(known) };
+    fits(&row["files"], name) && fits(&row["theirs"], theirs) && same
+}
+
+#[test]
+fn ours_is_as_strict_as_the_gate_of_an_image_service_or_there_is_a_reason() {
+    let place = tempfile::tempdir().unwrap();
+    let mut samples = ours("good", place.path());
+    samples.extend(ours("bad", place.path()));
+    let own = samples.len();
+    samples.extend(theirs(place.path()));
+    let Some((version, verdicts)) = gate(&samples) else {
+        return eprintln!("skipped: there is no oslo.utils here; test.sh gets it");
+    };
+    let (known, rows) = table();
+    if version != known {
+        eprintln!("this is oslo.utils {version}; the table is of {known}");
+    }
+    assert_eq!(verdicts.len(), samples.len());
+    let (mut used, mut wrong) = (vec![0; rows.len()], Vec::new());
+    let (mut stricter, mut laxer) = (0, 0);
+    for (sample, theirs) in samples.iter().zip(&verdicts) {
+        let ours = inspect(sample);
+        let (theirs_safe, ours_safe) = (theirs.ends_with(" safe"), ours[0].starts_with("safe "));
+        let format = |verdict: &str, at: usize| verdict.split(' ').nth(at).map(str::to_string);
+        let same = match (theirs_safe, ours_safe) {
+            (true, true) => format(theirs, 0) == format(&ours[0], 1),
+            (theirs, ours) => theirs == ours,
+        };
+        if same {
+            continue;
+        }
+        stricter += usize::from(theirs_safe && !ours_safe);
+        laxer += usize::from(ours_safe && !theirs_safe);
+        match rows.iter().position(|row| explains(row, &sample.name, theirs, &ours)) {
+            Some(index) => used[index] += 1,
+            None => wrong.push(format!("{}: theirs {theirs}, ours {ours:?}", sample.name)),
+        }
+    }
+    for (row, _) in rows.iter().zip(&used).filter(|(_, used)| **used == 0) {
+        if own < samples.len() {
+            wrong.push(format!("no file needs the row {row:?}"));
+        }
+    }
+    let all = samples.len();
+    eprintln!("{all} files: ours alone refuses {stricter}, theirs alone {laxer}");
+    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+}
