@@ -5,9 +5,11 @@ Each family of formats has a file in `attacks`, which builds its images byte by 
 was taken from elsewhere. Wants `zstd`. The same bytes in every run.
 
     bad.py            makes all files
-    bad.py --table    prints the table of promises of SECURITY.md
+    bad.py --table    prints the tables of SECURITY.md
+    bad.py --digests  prints the SHA-256 of each image, and its name
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -36,17 +38,19 @@ def keep(attack):
 
 
 def table(attacks):
-    """Rows of class, format, deed, kind, and the files that show it."""
+    """A table for each class: format, deed, kind, and the files that show it."""
     rows = {}
     for attack in attacks:
         facts = attack.facts
         key = (facts["class"], attack.format, facts["deed"], facts["kind"])
         rows.setdefault(key, []).append(attack.name)
-    print("| class | format | when | what comes of it | shown by |")
-    print("|---|---|---|---|---|")
+    last = None
     for (kind_of, form, deed, kind), names in sorted(rows.items()):
+        if kind_of != last:
+            print(f"\n### {kind_of}\n\n| format | deed | comes to | shown by |\n|---|---|---|---|")
+        last = kind_of
         names = ", ".join(f"`{name}`" for name in sorted(names))
-        print(f"| {kind_of} | {form} | {deed} | {kind} | {names} |")
+        print(f"| {form} | {deed} | {kind} | {names} |")
 
 
 def main():
@@ -56,6 +60,10 @@ def main():
     assert not twice, f"two attacks of one name: {twice}"
     if sys.argv[1:] == ["--table"]:
         table(attacks)
+        return
+    if sys.argv[1:] == ["--digests"]:
+        for attack in attacks:
+            print(hashlib.sha256(attack.data).hexdigest(), attack.name)
         return
     shutil.rmtree(os.path.join(HERE, "bad"), ignore_errors=True)
     for attack in attacks:

@@ -6,6 +6,8 @@
 
 mod disks;
 
+use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,6 +16,7 @@ use formats::{
     Access, Beneath, Caching, FORMATS, Facts, Finding, Format, Image, ImageFile, Ingest, Kind,
     Limits, Links, Memory, OpenOptions, Result, Severity, Source, Survey,
 };
+use sha2::{Digest, Sha256};
 
 /// Bytes that may be read of a file, for each that it has, and in any case: what is done with a
 /// file is a few looks over it.
@@ -271,7 +274,25 @@ fn whatever_is_done_with_a_bad_image_reads_it_a_few_times_at_most() {
 }
 
 #[test]
-fn every_attack_has_a_recipe_a_story_and_a_class() {
+fn every_bad_image_is_what_its_recipe_makes() {
+    let recipe = disks::testdata().join("bad.py");
+    let made = Command::new("python3").arg(recipe).arg("--digests").output();
+    let Ok(made) = made else { return eprintln!("skipped: there is no python3 here") };
+    let text = String::from_utf8(made.stdout).unwrap();
+    let made: Vec<_> = text.lines().filter_map(|line| line.split_once(' ')).collect();
+    let made: BTreeMap<_, _> = made.into_iter().map(|(digest, name)| (name, digest)).collect();
+    let all = bads();
+    assert_eq!(made.len(), all.len());
+    // What packers write differs a little from version to version.
+    let packs = ["gzip", "xz", "bzip2", "vmdk", "qcow"];
+    for bad in all.iter().filter(|bad| !packs.iter().any(|program| bad.name.starts_with(program))) {
+        let digest = disks::hex(&Sha256::digest(&bad.bytes));
+        assert_eq!(made.get(&*bad.name), Some(&&*digest), "{}", bad.name);
+    }
+}
+
+#[test]
+fn every_attack_has_a_story_and_a_class() {
     const CLASSES: [&str; 19] = [
         "bomb",
         "control-characters",
