@@ -29,8 +29,11 @@ pub(super) fn open(links: Links, limits: &Limits) -> Result<Box<dyn Image>> {
         return Err(Error::unsupported("its content is encrypted, and there is no key for it"));
     }
     let l1 = head.l1.within(links.source.len(), "the L1 table")?;
+    let pages = Pages::new(links.source.clone());
+    let table = head.geometry.l2_len();
+    pages.room_for_tables::<Be64>((l1.start(), l1.len() / 8), table, limits, |entry| entry != 0)?;
     Ok(Box::new(Qcow {
-        pages: Pages::new(links.source.clone()),
+        pages,
         geometry: head.geometry,
         size: head.header.size,
         l1,

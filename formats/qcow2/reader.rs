@@ -54,6 +54,9 @@ pub(super) fn open(links: Links, limits: &Limits) -> Result<Box<dyn Image>> {
     let data = files.len() - 1;
     let geometry = head.geometry;
     let pages = Pages::new(links.source);
+    let count = u64::from(l1_size).min(size.div_ceil(geometry.l2_reach()));
+    let leads = |entry| entry & OFFSET != 0;
+    pages.room_for_tables::<Be64>((l1, count), geometry.cluster(), limits, leads)?;
     Ok(Box::new(Qcow2 { pages, geometry, size, l1, missing, files, data }))
 }
 

@@ -29,8 +29,11 @@ pub(super) fn open(links: Links, limits: &Limits) -> Result<Box<dyn Image>> {
     if head.needs_check() {
         check::sound(&links, limits)?;
     }
+    let pages = Pages::new(links.source.clone());
+    let table = head.geometry.table;
+    pages.room_for_tables::<Le64>((l1.start(), l1.len() / 8), table, limits, |entry| entry != 0)?;
     Ok(Box::new(Qed {
-        pages: Pages::new(links.source.clone()),
+        pages,
         geometry: head.geometry,
         size: head.header.size,
         l1,

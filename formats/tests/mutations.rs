@@ -203,8 +203,8 @@ fn a_changed_byte_behind_a_sum_that_was_mended_is_right_or_said() {
     counts.finish("bytes of headers, with their sums mended");
 }
 
-/// Whether a byte, under a sum that is right, gives another sound image: where it says how large the
-/// disk is, or which stretches of it are stored.
+/// Whether a byte, under a sum that is right, gives another sound image: where it says how large
+/// the disk is, or which stretches of it are stored.
 fn says_what_is_there(format: &str, at: usize, part: usize) -> bool {
     match format {
         "vhd" => (part..part + 512).contains(&at) && (48..60).contains(&(at - part)),

@@ -11,7 +11,7 @@ use crate::base::model::format::Links;
 use crate::base::model::image::{Image, Plain};
 use crate::base::storage::{Be32, Pages, Source, Span, Window, Word};
 
-pub(super) fn open(links: Links, _: &Limits) -> Result<Box<dyn Image>> {
+pub(super) fn open(links: Links, limits: &Limits) -> Result<Box<dyn Image>> {
     let head = inspect::head(&*links.source)?;
     let size = head.size;
     let Some(dynamic) = head.dynamic else {
@@ -22,6 +22,9 @@ pub(super) fn open(links: Links, _: &Limits) -> Result<Box<dyn Image>> {
     bat.within(links.source.len(), "the BAT")?;
     let differs = head.chosen.footer.kind == DIFFERENCING;
     let (pages, files) = (Pages::new(links.source.clone()), [links.source]);
+    let leads = |word| block_at(word).is_some();
+    let (entries, bitmap) = ((bat.start(), bat.len() / ENTRY), dynamic.blocks.bitmap);
+    pages.room_for_tables::<Be32>(entries, bitmap, limits, leads)?;
     Ok(Box::new(Vhd { pages, dynamic, bat, size, differs, files }))
 }
 

@@ -171,6 +171,16 @@ impl Sparse {
     ) -> Result<Sparse> {
         let head = head(&*source, limits)?;
         let shape = with_directory(&head, &*source)?;
+        let (directory, table) = ((shape.directory, shape.tables), shape.entries * shape.word());
+        let (pages, leads) = (Pages::new(source.clone()), |word| word != 0);
+        match shape.words {
+            Words::Sectors { .. } => {
+                pages.room_for_tables::<Le32>(directory, table, limits, leads)?;
+            }
+            Words::Indices { .. } => {
+                pages.room_for_tables::<Le64>(directory, table, limits, leads)?;
+            }
+        }
         Ok(Sparse { source, shape, file, missing })
     }
 

@@ -1,8 +1,8 @@
 """The attacks, family by family."""
 
-from . import archives, iso, polyglots, qcow, vdi, vhd, vhdx, vmdk, wrappers
+from . import archives, iso, polyglots, qcow, qcow1, vdi, vhd, vhdx, vmdk, wrappers
 
 FAMILIES = [
     family.attacks
-    for family in (qcow, vmdk, vhd, vhdx, vdi, iso, archives, wrappers, polyglots)
+    for family in (qcow, qcow1, vmdk, vhd, vhdx, vdi, iso, archives, wrappers, polyglots)
 ]

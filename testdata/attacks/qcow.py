@@ -1,4 +1,4 @@
-"""qcow2, qcow and qed."""
+"""qcow2."""
 
 import struct
 import zlib
@@ -28,7 +28,9 @@ ENCRYPTION = 0x0537BE77
 def sound(clusters=2):
     """A disk of 64 KiB in clusters of 4 KiB, of which the first two are there."""
     image = Image(bytes(DATA + clusters * CLUSTER))
-    head = struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", 3, 0, 0, 12, SIZE, 0, 1, L1, REFTABLE, 1, 0, 0)
+    head = struct.pack(
+        ">4sIQIIQIIQQIIQ", b"QFI\xfb", 3, 0, 0, 12, SIZE, 0, 1, L1, REFTABLE, 1, 0, 0
+    )
     head += struct.pack(">QQQII", 0, 0, 0, 4, 112) + bytes(8)
     image = image.put(HEADER, head).be64(REFTABLE, REFBLOCK).be64(L1, COPIED | L2)
     for index in range(5 + clusters):
@@ -79,71 +81,184 @@ def references(add):
         cve = "qemu-img follows it, and so did Glance and Nova: CVE-2015-5163, CVE-2015-1850"
         if kind_of == "protocol":
             cve = "qemu-img opens it, with whatever the program behind it may do: CVE-2024-4467"
-        add(f"qcow2-backing-{word}", kind_of, "open", "refused",
-            f"The backing file is {what}. {cve}.", over(name))
-        add(f"qcow2-backing-{word}-allowed", kind_of, "follow", "refused",
+        add(
+            f"qcow2-backing-{word}",
+            kind_of,
+            "open",
+            "refused",
+            f"The backing file is {what}. {cve}.",
+            over(name),
+        )
+        add(
+            f"qcow2-backing-{word}-allowed",
+            kind_of,
+            "follow",
+            "refused",
             f"The backing file is {what}, and names in the image's own folder may be followed.",
-            over(name))
-        add(f"qcow2-backing-{word}-listed", kind_of, "inspect", "hazard: reference",
-            f"The backing file is {what}: it is told, and not opened.", over(name))
+            over(name),
+        )
+        add(
+            f"qcow2-backing-{word}-listed",
+            kind_of,
+            "inspect",
+            "hazard: reference",
+            f"The backing file is {what}: it is told, and not opened.",
+            over(name),
+        )
     cve = "qemu-img info opened it: CVE-2024-32498, and CVE-2024-40767 by way of another format"
     for raw in (False, True):
         word = "raw-data-file" if raw else "data-file"
-        add(f"qcow2-{word}", "reference", "open", "refused",
-            f"Its bytes lie in /etc/passwd. {cve}.", data_file(b"/etc/passwd", raw))
-        add(f"qcow2-{word}-listed", "reference", "inspect", "hazard: reference",
+        add(
+            f"qcow2-{word}",
+            "reference",
+            "open",
+            "refused",
+            f"Its bytes lie in /etc/passwd. {cve}.",
+            data_file(b"/etc/passwd", raw),
+        )
+        add(
+            f"qcow2-{word}-listed",
+            "reference",
+            "inspect",
+            "hazard: reference",
             f"Its bytes lie in /etc/passwd, which is told and not opened. {cve}.",
-            data_file(b"/etc/passwd", raw))
-    add("qcow2-data-file-json", "protocol", "follow", "refused",
+            data_file(b"/etc/passwd", raw),
+        )
+    add(
+        "qcow2-data-file-json",
+        "protocol",
+        "follow",
+        "refused",
         f"Its bytes lie in a description of a driver. {cve}.",
-        data_file(b"json:{'driver':'nbd','host':'::1'}", False))
-    add("qcow2-data-file-unused", "reference", "inspect", "hazard: irregular",
+        data_file(b"json:{'driver':'nbd','host':'::1'}", False),
+    )
+    add(
+        "qcow2-data-file-unused",
+        "reference",
+        "inspect",
+        "hazard: irregular",
         "It names a data file without the bit that says so.",
-        extension(sound(), DATA_FILE, b"/etc/passwd"))
-    add("qcow2-data-file-nameless", "reference", "inspect", "malformed",
-        "It says that its bytes are elsewhere, and not where.", sound().be64(72, 1 << 2))
-    add("qcow2-backing-of-no-format", "reference", "follow", "refused",
+        extension(sound(), DATA_FILE, b"/etc/passwd"),
+    )
+    add(
+        "qcow2-data-file-nameless",
+        "reference",
+        "inspect",
+        "malformed",
+        "It says that its bytes are elsewhere, and not where.",
+        sound().be64(72, 1 << 2),
+    )
+    add(
+        "qcow2-backing-of-no-format",
+        "reference",
+        "follow",
+        "refused",
         "The format of the backing file is not said, and a guest who writes that file could choose "
         "it: qemu-img guesses. CVE-2015-1851 came of a guess like it.",
-        over(b"qcow2-backing-passwd", b""), "qcow2-backing-passwd")
+        over(b"qcow2-backing-passwd", b""),
+        "qcow2-backing-passwd",
+    )
 
 
 def cycles(add):
     story = "qemu-img spins over it for minutes"
-    add("qcow2-self", "cycle", "follow", "refused",
-        f"Its backing file is itself: {story}.", over(b"qcow2-self", b"qcow2"))
-    add("qcow2-cycle-one", "cycle", "follow", "refused", f"Two images lie on each other: {story}.",
-        over(b"qcow2-cycle-two", b"qcow2"), "qcow2-cycle-two")
-    add("qcow2-cycle-two", "cycle", "follow", "refused",
+    add(
+        "qcow2-self",
+        "cycle",
+        "follow",
+        "refused",
+        f"Its backing file is itself: {story}.",
+        over(b"qcow2-self", b"qcow2"),
+    )
+    add(
+        "qcow2-cycle-one",
+        "cycle",
+        "follow",
+        "refused",
+        f"Two images lie on each other: {story}.",
+        over(b"qcow2-cycle-two", b"qcow2"),
+        "qcow2-cycle-two",
+    )
+    add(
+        "qcow2-cycle-two",
+        "cycle",
+        "follow",
+        "refused",
         "The other one of two images that lie on each other.",
-        over(b"qcow2-cycle-one", b"qcow2"), "qcow2-cycle-one")
+        over(b"qcow2-cycle-one", b"qcow2"),
+        "qcow2-cycle-one",
+    )
     kind = "finding: corruption"
     for word, entry, at in [
-        ("l1-on-itself", L1, L1), ("l1-on-header", 0x8000_0000_0000_0000, L1),
-        ("l2-on-itself", L2, L2), ("l2-on-l1", L1, L2), ("l2-on-refcounts", REFBLOCK, L2),
+        ("l1-on-itself", L1, L1),
+        ("l1-on-header", 0x8000_0000_0000_0000, L1),
+        ("l2-on-itself", L2, L2),
+        ("l2-on-l1", L1, L2),
+        ("l2-on-refcounts", REFBLOCK, L2),
     ]:
         image = sound().be64(at, COPIED | entry)
-        add(f"qcow2-{word}", "cycle", "check", kind,
-            "A table leads back to the metadata: to write there is to rewrite the image. What tables "
-            "say was believed in CVE-2014-0144.", image)
-        add(f"qcow2-{word}-strict", "cycle", "strict", "refused",
-            "A table leads back to the metadata, where only sound images are wanted.", image)
-    add("qcow2-refcounts-on-header", "cycle", "check", kind,
+        add(
+            f"qcow2-{word}",
+            "cycle",
+            "check",
+            kind,
+            "A table leads back to the metadata: who writes there rewrites the image. What tables "
+            "say was believed in CVE-2014-0144.",
+            image,
+        )
+        add(
+            f"qcow2-{word}-strict",
+            "cycle",
+            "strict",
+            "refused",
+            "A table leads back to the metadata, where only sound images are wanted.",
+            image,
+        )
+    add(
+        "qcow2-refcounts-on-header",
+        "cycle",
+        "check",
+        kind,
         "The refcount table says that the header is a refcount block.",
-        sound().be64(REFTABLE, 0x0000).be64(REFTABLE + 8, REFTABLE))
+        sound().be64(REFTABLE, 0x0000).be64(REFTABLE + 8, REFTABLE),
+    )
 
 
 def overlaps(add):
     twice = sound().be64(L2 + 8, COPIED | DATA)
-    add("qcow2-cluster-twice", "overlap", "check", "finding: corruption",
-        "Two places of the disk share a cluster: who writes one writes the other.", twice)
-    add("qcow2-cluster-twice-strict", "overlap", "strict", "refused",
-        "Two places of the disk share a cluster, where only sound images are wanted.", twice)
+    add(
+        "qcow2-cluster-twice",
+        "overlap",
+        "check",
+        "finding: corruption",
+        "Two places of the disk share a cluster: who writes one writes the other.",
+        twice,
+    )
+    add(
+        "qcow2-cluster-twice-strict",
+        "overlap",
+        "strict",
+        "refused",
+        "Two places of the disk share a cluster, where only sound images are wanted.",
+        twice,
+    )
     l2_twice = sound().be64(24, SIZE * 64).be32(36, 2).be64(L1 + 8, COPIED | L2)
-    add("qcow2-l2-twice", "overlap", "check", "finding: corruption",
-        "Two entries of the L1 table share an L2 table.", l2_twice)
-    add("qcow2-inside-a-cluster", "overlap", "read", "malformed",
-        "A cluster begins inside another one.", sound().be64(L2, DATA + 512))
+    add(
+        "qcow2-l2-twice",
+        "overlap",
+        "check",
+        "finding: corruption",
+        "Two entries of the L1 table share an L2 table.",
+        l2_twice,
+    )
+    add(
+        "qcow2-inside-a-cluster",
+        "overlap",
+        "read",
+        "malformed",
+        "A cluster begins inside another one.",
+        sound().be64(L2, DATA + 512),
+    )
 
 
 def sizes(add):
@@ -152,33 +267,79 @@ def sizes(add):
         ("l1-size", 36, 0xFFFFFFFF, "limit", "The L1 table has 2^32 - 1 entries"),
         ("refcount-table", 56, 0xFFFFFFFF, "limit", "The refcount table has 2^32 - 1 clusters"),
     ]:
-        add(f"qcow2-{word}", "table-size", "inspect", kind, f"{what}: {cve}.",
-            sound().be32(at, number))
+        add(
+            f"qcow2-{word}",
+            "table-size",
+            "inspect",
+            kind,
+            f"{what}: {cve}.",
+            sound().be32(at, number),
+        )
     for word, at, number, what in [
         ("snapshots", 60, 0xFFFFFFFF, "It has 2^32 - 1 snapshots"),
         ("one-snapshot-too-many", 60, 65537, "It has 65,537 snapshots"),
     ]:
-        add(f"qcow2-{word}", "count", "inspect", "limit", f"{what}: {cve}.",
-            sound().be32(at, number))
-    add("qcow2-bitmaps", "count", "inspect", "malformed", "It has 2^32 - 1 bitmaps.",
-        extension(sound(), BITMAPS, b"\xff" * 24))
-    add("qcow2-bitmaps-missing", "past-the-end", "inspect", "truncated",
+        add(
+            f"qcow2-{word}",
+            "count",
+            "inspect",
+            "limit",
+            f"{what}: {cve}.",
+            sound().be32(at, number),
+        )
+    add(
+        "qcow2-bitmaps",
+        "count",
+        "inspect",
+        "malformed",
+        "It has 2^32 - 1 bitmaps.",
+        extension(sound(), BITMAPS, b"\xff" * 24),
+    )
+    add(
+        "qcow2-bitmaps-missing",
+        "past-the-end",
+        "inspect",
+        "truncated",
         "The list of its bitmaps lies behind the end of the file.",
-        extension(sound(), BITMAPS, struct.pack(">IIQQ", 1, 0, 24, FAR)))
+        extension(sound(), BITMAPS, struct.pack(">IIQQ", 1, 0, 24, FAR)),
+    )
     row = struct.pack(">QIHHIIQII", 0, 0xFFFFFFFF, 0, 0, 0, 0, 0, 0, 0)
-    add("qcow2-snapshot-l1", "table-size", "inspect", "limit",
+    add(
+        "qcow2-snapshot-l1",
+        "table-size",
+        "inspect",
+        "limit",
         f"The L1 table of a snapshot has 2^32 - 1 entries: {cve}.",
-        sound().put(DATA + 2 * CLUSTER, row + bytes(64)).be32(60, 1).be64(64, DATA + 2 * CLUSTER))
+        sound().put(DATA + 2 * CLUSTER, row + bytes(64)).be32(60, 1).be64(64, DATA + 2 * CLUSTER),
+    )
     row = struct.pack(">QIHHIIQII", 0, 0, 0, 0, 0, 0, 0, 0, 0xFFFFFFFF)
-    add("qcow2-snapshot-extra", "table-size", "inspect", "malformed",
+    add(
+        "qcow2-snapshot-extra",
+        "table-size",
+        "inspect",
+        "malformed",
         "A snapshot has 2^32 - 1 bytes of extra data.",
-        sound().put(DATA + 2 * CLUSTER, row + bytes(64)).be32(60, 1).be64(64, DATA + 2 * CLUSTER))
-    add("qcow2-snapshot-names", "past-the-end", "inspect", "truncated",
+        sound().put(DATA + 2 * CLUSTER, row + bytes(64)).be32(60, 1).be64(64, DATA + 2 * CLUSTER),
+    )
+    add(
+        "qcow2-snapshot-names",
+        "past-the-end",
+        "inspect",
+        "truncated",
         "The names of a snapshot go on behind the end of the file.",
-        sound().put(DATA + 2 * CLUSTER, struct.pack(">QIHHIIQII", 0, 0, 65535, 65535, 0, 0, 0, 0, 0))
-        .be32(60, 1).be64(64, DATA + 2 * CLUSTER))
-    add("qcow2-disk-size", "overflow", "inspect", "malformed", "A disk of 2^64 - 1 bytes.",
-        sound().be64(24, 0xFFFFFFFFFFFFFFFF))
+        sound()
+        .put(DATA + 2 * CLUSTER, struct.pack(">QIHHIIQII", 0, 0, 65535, 65535, 0, 0, 0, 0, 0))
+        .be32(60, 1)
+        .be64(64, DATA + 2 * CLUSTER),
+    )
+    add(
+        "qcow2-disk-size",
+        "overflow",
+        "inspect",
+        "malformed",
+        "A disk of 2^64 - 1 bytes.",
+        sound().be64(24, 0xFFFFFFFFFFFFFFFF),
+    )
 
 
 def overflows(add):
@@ -190,33 +351,84 @@ def overflows(add):
         ("refcount-order", 96, 7, "A refcount has 128 bits"),
         ("refcount-order-wrap", 96, 0xFFFFFFFF, "A refcount has 2 to the 2^32 - 1 bits"),
     ]:
-        add(f"qcow2-{word}", "overflow", "inspect", "malformed", f"{what}.", sound().be32(at, number))
-    add("qcow2-extension-length", "overflow", "inspect", "malformed",
+        add(
+            f"qcow2-{word}",
+            "overflow",
+            "inspect",
+            "malformed",
+            f"{what}.",
+            sound().be32(at, number),
+        )
+    add(
+        "qcow2-extension-length",
+        "overflow",
+        "inspect",
+        "malformed",
         "A header extension has 2^32 - 1 bytes: CVE-2014-0144 read past the header.",
-        extension(sound(), 0x1234, b"", 0xFFFFFFFF))
-    add("qcow2-extension-twice", "count", "inspect", "malformed",
+        extension(sound(), 0x1234, b"", 0xFFFFFFFF),
+    )
+    add(
+        "qcow2-extension-twice",
+        "count",
+        "inspect",
+        "malformed",
         "A header extension stands there twice: readers differ in which one they take.",
-        extension(sound(), 0x1234, bytes(8) + struct.pack(">II", 0x1234, 0), 8))
-    add("qcow2-backing-name-offset", "overflow", "inspect", "malformed",
+        extension(sound(), 0x1234, bytes(8) + struct.pack(">II", 0x1234, 0), 8),
+    )
+    add(
+        "qcow2-backing-name-offset",
+        "overflow",
+        "inspect",
+        "malformed",
         "The name of the backing file begins at the last offset there is.",
-        sound().be64(8, 0xFFFFFFFFFFFFFFFF).be32(16, 9))
-    add("qcow2-l1-last-offset", "overflow", "read", "truncated",
-        "The L1 table lies at the end of all offsets.", sound().be64(40, 0xFFFFFFFFFFFFF000))
+        sound().be64(8, 0xFFFFFFFFFFFFFFFF).be32(16, 9),
+    )
+    add(
+        "qcow2-l1-last-offset",
+        "overflow",
+        "read",
+        "truncated",
+        "The L1 table lies at the end of all offsets.",
+        sound().be64(40, 0xFFFFFFFFFFFFF000),
+    )
     for word, at, entry, what in [
         ("l1-past", L1, COPIED | FAR, "An L2 table lies behind the end of the file"),
         ("l2-past", L2, COPIED | FAR, "A cluster lies behind the end of the file"),
         ("packed-past", L2, COMPRESSED | FAR, "A compressed cluster lies behind the end"),
         ("packed-last", L2, (1 << 63) - 1, "A compressed cluster lies at the last offset"),
     ]:
-        add(f"qcow2-{word}", "past-the-end", "read", "truncated",
-            f"{what}: qemu-img reads zeros there and says nothing.", sound().be64(at, entry))
-    add("qcow2-packed-none", "past-the-end", "read", "malformed",
-        "A compressed cluster that is no such thing.", sound().be64(L2, COMPRESSED | L2))
-    add("qcow2-cut", "truncation", "read", "truncated",
+        add(
+            f"qcow2-{word}",
+            "past-the-end",
+            "read",
+            "truncated",
+            f"{what}: qemu-img reads zeros there and says nothing.",
+            sound().be64(at, entry),
+        )
+    add(
+        "qcow2-packed-none",
+        "past-the-end",
+        "read",
+        "malformed",
+        "A compressed cluster that is no such thing.",
+        sound().be64(L2, COMPRESSED | L2),
+    )
+    add(
+        "qcow2-cut",
+        "truncation",
+        "read",
+        "truncated",
         "The file ends inside a cluster: qemu-img fills up with zeros and says that all is well.",
-        sound().cut(DATA + CLUSTER + 100))
-    add("qcow2-cut-header", "truncation", "inspect", "truncated",
-        "The file ends inside its header.", sound().cut(60))
+        sound().cut(DATA + CLUSTER + 100),
+    )
+    add(
+        "qcow2-cut-header",
+        "truncation",
+        "inspect",
+        "truncated",
+        "The file ends inside its header.",
+        sound().cut(60),
+    )
 
 
 def bombs(add):
@@ -225,8 +437,26 @@ def bombs(add):
     # Clusters of 64 KiB: one compressed one, 8192 entries that share it, 16 tables that are one.
     cluster = 65536
     image = Image(bytes(5 * cluster))
-    head = struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", 3, 0, 0, 16, 8 << 30, 0, 16, 3 * cluster,
-                       cluster, 1, 0, 0) + struct.pack(">QQQII", 0, 0, 0, 4, 112) + bytes(8)
+    head = (
+        struct.pack(
+            ">4sIQIIQIIQQIIQ",
+            b"QFI\xfb",
+            3,
+            0,
+            0,
+            16,
+            8 << 30,
+            0,
+            16,
+            3 * cluster,
+            cluster,
+            1,
+            0,
+            0,
+        )
+        + struct.pack(">QQQII", 0, 0, 0, 4, 112)
+        + bytes(8)
+    )
     entry = COMPRESSED | (5 * cluster)
     image = image.put(0, head).be64(cluster, 2 * cluster)
     image = image.put(2 * cluster, struct.pack(">H", 1) * 6)
@@ -234,10 +464,40 @@ def bombs(add):
     image = image.put(4 * cluster, struct.pack(">Q", entry) * 8192)
     image = image.put(5 * cluster, stream.ljust(512, b"\0"))
     story = "A file of 330 KB, in which 131,072 clusters are the same few bytes, claims 8 GiB"
-    add("qcow2-bomb", "bomb", "survey", "limit",
-        f"{story}: qemu-img writes them all.", image)
-    add("qcow2-bomb-strict", "bomb", "strict", "refused",
-        f"{story}: as its refcounts show.", image)
+    add("qcow2-bomb", "bomb", "survey", "limit", f"{story}: qemu-img writes them all.", image)
+    add("qcow2-bomb-strict", "bomb", "strict", "refused", f"{story}: as its refcounts show.", image)
+
+
+def shared_tables(add):
+    """A table of tables whose entries all lead to one, in which there is nothing."""
+    cluster, tables = 65536, 8192
+    image = Image(bytes(6 * cluster))
+    head = struct.pack(
+        ">4sIQIIQIIQQIIQ",
+        b"QFI\xfb",
+        3,
+        0,
+        0,
+        16,
+        tables * 8192 * cluster,
+        0,
+        tables,
+        3 * cluster,
+        cluster,
+        1,
+        0,
+        0,
+    )
+    head += struct.pack(">QQQII", 0, 0, 0, 4, 112) + bytes(8)
+    image = image.put(0, head).be64(cluster, 2 * cluster).put(2 * cluster, b"\0\1" * 6)
+    image = image.put(3 * cluster, struct.pack(">Q", COPIED | 4 * cluster) * tables)
+    add("qcow2-tables-shared", "bomb", "open", "limit", SHARED, image)
+
+
+SHARED = (
+    "Thousands of tables are one and the same, and empty: a small file that keeps whoever goes "
+    "over its map busy for hours."
+)
 
 
 def luks(iterations, memory=None):
@@ -256,147 +516,74 @@ def luks(iterations, memory=None):
 def encryption(add):
     place = DATA + 2 * CLUSTER
     image = extension(sound(), ENCRYPTION, struct.pack(">QQ", place, 520 * CLUSTER))
-    image = image.be32(32, 2).put(place, bytes(luks(0xFFFFFFFF))).put(place + 520 * CLUSTER - 1, b"\0")
+    image = (
+        image.be32(32, 2).put(place, bytes(luks(0xFFFFFFFF))).put(place + 520 * CLUSTER - 1, b"\0")
+    )
     story = "To open its key slot takes 2^32 - 1 rounds of key derivation, hours of a host's time"
     add("qcow2-luks-cost", "encryption-cost", "inspect", "hazard: irregular", f"{story}.", image)
-    add("qcow2-luks-read", "encryption-cost", "read", "unsupported",
+    add(
+        "qcow2-luks-read",
+        "encryption-cost",
+        "read",
+        "unsupported",
         "Content that is encrypted is never handed on as if it were plain; imago, qcow2-rs and "
-        "others do that.", image)
-    add("qcow2-aes", "encryption-cost", "read", "unsupported",
+        "others do that.",
+        image,
+    )
+    add(
+        "qcow2-aes",
+        "encryption-cost",
+        "read",
+        "unsupported",
         "Content encrypted by the old method, which some readers hand on as it is.",
-        sound().be32(32, 1))
+        sound().be32(32, 1),
+    )
 
 
 def texts(add):
     evil = b"\x1b]0;owned\x07\x1b[2J\r\n\xe2\x80\xaename\0"
     place = DATA + 2 * CLUSTER
     row = struct.pack(">QIHHIIQII", 0, 0, 1, len(evil), 0, 0, 0, 0, 0) + b"1" + evil
-    add("qcow2-snapshot-name", "control-characters", "inspect", "right",
+    add(
+        "qcow2-snapshot-name",
+        "control-characters",
+        "inspect",
+        "right",
         "The name of a snapshot steers the terminal of whoever lists it.",
-        sound().put(place, row + bytes(64)).be32(60, 1).be64(64, place))
+        sound().put(place, row + bytes(64)).be32(60, 1).be64(64, place),
+    )
     name = struct.pack(">BB46s", 0, 17, b"\x1b[2J\x1b]0;owned\x07\r\nfeature")
-    add("qcow2-feature-name", "control-characters", "inspect", "unsupported",
+    add(
+        "qcow2-feature-name",
+        "control-characters",
+        "inspect",
+        "unsupported",
         "The table of features names one that is not known: the name goes into a message.",
-        extension(sound(), FEATURE_NAMES, name).be64(72, 1 << 17))
-    add("qcow2-backing-name", "control-characters", "open", "refused",
+        extension(sound(), FEATURE_NAMES, name).be64(72, 1 << 17),
+    )
+    add(
+        "qcow2-backing-name",
+        "control-characters",
+        "open",
+        "refused",
         "The name of the backing file steers the terminal of whoever reads the message.",
-        over(b"\x1b[2J\x1b]0;owned\x07\r\nbase"))
-
-
-def qcow1():
-    """A disk of 64 KiB in clusters of 4 KiB: the first is there."""
-    head = struct.pack(">4sIQIIQBBHIQ", b"QFI\xfb", 1, 0, 0, 0, SIZE, 12, 9, 0, 0, 48)
-    image = Image(head).be64(48, CLUSTER).put(CLUSTER, bytes(CLUSTER)).be64(CLUSTER, 2 * CLUSTER)
-    return image.put(2 * CLUSTER, b"\x11" * CLUSTER)
-
-
-def qcow(add):
-    sound1 = qcow1()
-    names = [(word, name, "reference") for word, name, _ in NAMES]
-    names += [(word, name, "protocol") for word, name, _ in PROTOCOLS]
-    for word, name, kind_of in names:
-        over1 = sound1.put(64, name).be64(8, 64).be32(16, len(name))
-        add(f"qcow-backing-{word}", kind_of, "open", "refused",
-            "A backing file that it may not name; qemu-img follows it: CVE-2015-5163.", over1)
-    own = sound1.put(64, b"qcow-self").be64(8, 64).be32(16, 9)
-    add("qcow-self", "cycle", "follow", "refused",
-        "It names itself as its backing file, of a format that it cannot say.", own)
-    add("qcow-l1-past", "past-the-end", "read", "truncated",
-        "Its L1 table lies behind the end of the file.", sound1.be64(40, FAR))
-    add("qcow-l1-header", "cycle", "inspect", "malformed",
-        "Its L1 table lies over its header.", sound1.be64(40, 0))
-    add("qcow-l2-header", "cycle", "check", "finding: corruption",
-        "An entry of its L1 table leads to the L1 table.", sound1.be64(48, 48))
-    add("qcow-cluster-past", "past-the-end", "read", "truncated",
-        "A cluster lies behind the end of the file: qemu-img reads zeros.",
-        sound1.be64(CLUSTER, FAR))
-    add("qcow-packed-past", "past-the-end", "read", "truncated",
-        "A compressed cluster lies behind the end of the file.",
-        sound1.be64(CLUSTER, (1 << 63) | (512 << 51) | (1 << 40)))
-    add("qcow-cluster-twice", "overlap", "check", "finding: corruption",
-        "Two places of the disk share a cluster.", sound1.be64(CLUSTER + 8, 2 * CLUSTER))
-    for word, at, number, what in [
-        ("cluster-bits", 32, 63, "A cluster has 2^63 bytes"),
-        ("l2-bits", 33, 255, "A table has 2^255 entries: CVE-2014-0222"),
-    ]:
-        add(f"qcow-{word}", "overflow", "inspect", "malformed", f"{what}.",
-            sound1.put(at, bytes([number])))
-    add("qcow-size", "overflow", "open", "limit",
-        "A disk of 2^64 - 512 bytes: its number of tables wrapped in CVE-2014-0223.",
-        sound1.be64(24, 0xFFFFFFFFFFFFFE00))
-    add("qcow-tables", "table-size", "read", "truncated",
-        "A disk whose first table would take 2 TiB: nothing of it becomes memory.",
-        sound1.be64(24, 1 << 59))
-    add("qcow-name", "table-size", "inspect", "malformed",
-        "The name of the backing file has 4 GiB.", sound1.be64(8, 64).be32(16, 0xFFFFFFFF))
-    add("qcow-cut", "truncation", "read", "truncated",
-        "The file ends inside a cluster: qemu-img fills up with zeros.", sound1.cut(2 * CLUSTER + 9))
-    add("qcow-aes", "encryption-cost", "read", "unsupported",
-        "Encrypted content is never handed on as it is.", sound1.be32(36, 1))
-    stream = zlib.compressobj(9, zlib.DEFLATED, -12)
-    stream = stream.compress(b"\xaa" * 65536) + stream.flush()
-    bomb = Image(struct.pack(">4sIQIIQBBHIQ", b"QFI\xfb", 1, 0, 0, 0, 8 << 30, 16, 13, 0, 0, 48))
-    bomb = bomb.put(48, struct.pack(">Q", 65536) * 16)
-    entry = (1 << 63) | (512 << 47) | (2 * 65536)
-    bomb = bomb.put(65536, struct.pack(">Q", entry) * 8192).put(131072, stream.ljust(512, b"\0"))
-    add("qcow-bomb", "bomb", "survey", "limit",
-        "131,072 clusters of its disk are the same few compressed bytes.", bomb)
-    evil = b"\x1b[2J\x1b]0;owned\x07\r\nbase"
-    add("qcow-backing-name", "control-characters", "open", "refused",
-        "The name of the backing file steers the terminal of whoever reads the message.",
-        sound1.put(64, evil).be64(8, 64).be32(16, len(evil)))
-
-
-def qed1():
-    """A disk of 64 KiB in clusters of 4 KiB, tables of one cluster: the first two are there."""
-    head = struct.pack("<4sIIIQQQQQII", b"QED\0", CLUSTER, 1, 1, 0, 0, 0, CLUSTER, SIZE, 0, 0)
-    image = Image(head).put(CLUSTER, bytes(2 * CLUSTER)).le64(CLUSTER, 2 * CLUSTER)
-    image = image.le64(2 * CLUSTER, 3 * CLUSTER).le64(2 * CLUSTER + 8, 4 * CLUSTER)
-    return image.put(3 * CLUSTER, b"\x11" * CLUSTER + b"\x12" * CLUSTER)
-
-
-def qed(add):
-    sound1 = qed1()
-    names = [(word, name, "reference") for word, name, _ in NAMES]
-    names += [(word, name, "protocol") for word, name, _ in PROTOCOLS]
-    for word, name, kind_of in names:
-        over1 = sound1.put(64, name).le64(16, 1).le32(56, 64).le32(60, len(name))
-        add(f"qed-backing-{word}", kind_of, "open", "refused",
-            "A backing file that it may not name; qemu-img follows it: CVE-2015-5163.", over1)
-    own = sound1.put(64, b"qed-self").le64(16, 1).le32(56, 64).le32(60, 8)
-    add("qed-self", "cycle", "follow", "refused", "It names itself as its backing file.", own)
-    add("qed-l1-past", "past-the-end", "read", "truncated",
-        "Its L1 table lies behind the end of the file.", sound1.le64(40, FAR))
-    add("qed-l1-header", "cycle", "inspect", "malformed",
-        "Its L1 table lies over its header.", sound1.le64(40, 0))
-    add("qed-l2-on-l1", "cycle", "check", "finding: corruption",
-        "An entry of its L1 table leads to the L1 table.", sound1.le64(CLUSTER, CLUSTER))
-    add("qed-cluster-past", "past-the-end", "read", "truncated",
-        "A cluster lies behind the end of the file.", sound1.le64(2 * CLUSTER, FAR))
-    add("qed-cluster-twice", "overlap", "check", "finding: corruption",
-        "Two places of the disk share a cluster.", sound1.le64(2 * CLUSTER + 8, 3 * CLUSTER))
-    for word, at, number, what in [
-        ("cluster-size", 4, 0xFFFFFFFF, "A cluster has 2^32 - 1 bytes"),
-        ("table-size", 8, 0xFFFFFFFF, "A table has 2^32 - 1 clusters"),
-        ("header-size", 12, 0xFFFFFFFF, "The header has 2^32 - 1 clusters"),
-    ]:
-        kind_of = "table-size" if word == "table-size" else "overflow"
-        add(f"qed-{word}", kind_of, "inspect", "malformed", f"{what}.", sound1.le32(at, number))
-    add("qed-size", "overflow", "inspect", "malformed", "A disk of 2^64 - 1 bytes.",
-        sound1.le64(48, 0xFFFFFFFFFFFFFFFF))
-    add("qed-cut", "truncation", "read", "truncated",
-        "The file ends inside a cluster.", sound1.cut(4 * CLUSTER + 9))
-    evil = b"\x1b[2J\x1b]0;owned\x07\r\nbase"
-    add("qed-backing-name", "control-characters", "open", "refused",
-        "The name of the backing file steers the terminal of whoever reads the message.",
-        sound1.put(64, evil).le64(16, 1).le32(56, 64).le32(60, len(evil)))
+        over(b"\x1b[2J\x1b]0;owned\x07\r\nbase"),
+    )
 
 
 def attacks():
     found = []
     add = family("qcow2", found)
-    for part in (references, cycles, overlaps, sizes, overflows, bombs, encryption, texts):
+    for part in (
+        references,
+        cycles,
+        overlaps,
+        sizes,
+        overflows,
+        bombs,
+        shared_tables,
+        encryption,
+        texts,
+    ):
         part(add)
-    qcow(family("qcow", found))
-    qed(family("qed", found))
     return found

@@ -44,7 +44,9 @@ def lz4_bomb():
     head = struct.pack("<I", 0x184D2204) + flags + bytes([xxh32(flags) >> 8 & 0xFF])
     length = 4 * MIB - 1 - 5
     more = length - 4 - 15
-    block = b"\x1f\xaa\x01\0" + b"\xff" * (more // 255) + bytes([more % 255]) + b"\x50" + b"\xaa" * 5
+    block = (
+        b"\x1f\xaa\x01\0" + b"\xff" * (more // 255) + bytes([more % 255]) + b"\x50" + b"\xaa" * 5
+    )
     return head + (struct.pack("<I", len(block)) + block) * (BOMB // (4 * MIB)) + bytes(4)
 
 
@@ -60,7 +62,7 @@ def xz_of(data, says):
     """A stream whose index says that it holds so many bytes."""
     stream = lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_CRC32)
     size = (struct.unpack("<I", stream[-8:-4])[0] + 1) * 4
-    body = stream[12:-12 - size]
+    body = stream[12 : -12 - size]
     index = b"\0\1" + vli(len(body)) + vli(says)
     index += bytes(-len(index) % 4)
     index += struct.pack("<I", zlib.crc32(index))
@@ -74,7 +76,18 @@ def xz_dictionary(data):
     size = (stream.data[12] + 1) * 4
     assert stream.data[14] == 0x21, "the only filter is LZMA2"
     stream = stream.put(16, b"\x28")
-    return stream.le32(12 + size - 4, zlib.crc32(stream.data[12:12 + size - 4]))
+    return stream.le32(12 + size - 4, zlib.crc32(stream.data[12 : 12 + size - 4]))
+
+
+def xz_blocks(count):
+    """A stream whose index says that it has so many blocks."""
+    flags = b"\0\1"
+    index = b"\0" + vli(count) + (vli(4) + vli(1)) * count
+    index += bytes(-len(index) % 4)
+    index += struct.pack("<I", zlib.crc32(index))
+    back = struct.pack("<I", len(index) // 4 - 1) + flags
+    head = b"\xfd7zXZ\0" + flags + struct.pack("<I", zlib.crc32(flags))
+    return head + bytes(4 * count) + index + struct.pack("<I", zlib.crc32(back)) + back + b"YZ"
 
 
 def packed(data):
@@ -85,33 +98,95 @@ def bombs(found):
     story = "A few bytes that become 128 MiB here, and could become terabytes"
     add = family("gzip", found)
     add("gzip-bomb", "bomb", "unwrap", "limit", f"{story}.", packed(b"\xaa" * BOMB))
-    add("gzip-bomb-nested", "bomb", "unwrap", "limit", f"{story}, packed twice over.",
-        packed(packed(b"\xaa" * BOMB)))
-    add("gzip-thrice", "bomb", "unwrap", "limit", "Packed three times over.",
-        packed(packed(packed(b"hello"))))
+    add(
+        "gzip-bomb-nested",
+        "bomb",
+        "unwrap",
+        "limit",
+        f"{story}, packed twice over.",
+        packed(packed(b"\xaa" * BOMB)),
+    )
+    add(
+        "gzip-thrice",
+        "bomb",
+        "unwrap",
+        "limit",
+        "Packed three times over.",
+        packed(packed(packed(b"hello"))),
+    )
     name = b"\x1f\x8b\x08\x08" + bytes(6) + b"A" * (16 * MIB)
-    add("gzip-name", "table-size", "unwrap", "malformed",
-        "The name in its head has no end: who keeps it keeps all of the file.", name)
-    add("gzip-cut", "truncation", "unwrap", "truncated", "It ends in the midst of its data.",
-        packed(bytes(range(256)) * 64)[:200])
-    add("gzip-vhd", "polyglot", "unwrap", "refused",
+    add(
+        "gzip-name",
+        "table-size",
+        "unwrap",
+        "malformed",
+        "The name in its head has no end: who keeps it keeps all of the file.",
+        name,
+    )
+    empty = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+    add(
+        "gzip-members",
+        "count",
+        "unwrap",
+        "right",
+        "A million members, each of which holds nothing.",
+        empty * 1_000_000,
+    )
+    add(
+        "gzip-cut",
+        "truncation",
+        "unwrap",
+        "truncated",
+        "It ends in the midst of its data.",
+        packed(bytes(range(256)) * 64)[:200],
+    )
+    add(
+        "gzip-vhd",
+        "polyglot",
+        "unwrap",
+        "refused",
         "It is packed, and it ends with the footer of a disk.",
-        packed(bytes(range(256)) * 8).ljust(1024, b"\0") + footer(2, 1024))
+        packed(bytes(range(256)) * 8).ljust(1024, b"\0") + footer(2, 1024),
+    )
     add = family("bzip2", found)
     add("bzip2-bomb", "bomb", "unwrap", "limit", f"{story}.", bz2.compress(b"\xaa" * BOMB))
     add = family("lz4", found)
     add("lz4-bomb", "bomb", "unwrap", "limit", f"{story}.", lz4_bomb())
     add = family("zstd", found)
     add("zstd-bomb", "bomb", "unwrap", "limit", f"{story}.", zstd_frame(BOMB, 0xAA))
-    add("zstd-frames", "bomb", "unwrap", "limit",
+    add(
+        "zstd-frames",
+        "bomb",
+        "unwrap",
+        "limit",
         f"{story}: in two frames, each of which is one unit.",
-        zstd_frame(BOMB, 0xAA) + zstd_frame(BOMB, 0xAA))
+        zstd_frame(BOMB, 0xAA) + zstd_frame(BOMB, 0xAA),
+    )
     for word, exponent, size in [("window", 21, "2 GiB"), ("window-last", 31, "2 TiB")]:
-        add(f"zstd-{word}", "table-size", "unwrap", "limit",
+        add(
+            f"zstd-{word}",
+            "table-size",
+            "unwrap",
+            "limit",
             f"It asks for a window of {size}: who gives it gives his memory.",
-            zstd_frame(4096, 0xAA, exponent, False))
-    add("zstd-cut", "truncation", "unwrap", "truncated", "It ends in the midst of its data.",
-        zstd_frame(MIB, 0xAA)[:-9])
+            zstd_frame(4096, 0xAA, exponent, False),
+        )
+    add(
+        "zstd-frames-many",
+        "count",
+        "unwrap",
+        "right",
+        "Two million frames, each of one byte: what is kept of each is bounded.",
+        zstd_frame(1, 0xAA) * 2_000_000,
+    )
+    add(
+        "zstd-cut",
+        "truncation",
+        "unwrap",
+        "truncated",
+        "It ends in the midst of its data.",
+        zstd_frame(MIB, 0xAA)[:-9],
+    )
 
 
 def indexes(found):
@@ -119,13 +194,38 @@ def indexes(found):
     data = bytes(range(256)) * 16
     story = "Its index lies about how much a block holds: whoever trusts it reads what was there"
     for word, says in [("more", 5000), ("less", 300), ("huge", 1 << 62)]:
-        add(f"xz-index-{word}", "mismatch", "unwrap", "malformed", f"{story}.",
-            xz_of(data, says) + xz_of(data, len(data)))
-    add("xz-dictionary", "table-size", "unwrap", "limit",
+        add(
+            f"xz-index-{word}",
+            "mismatch",
+            "unwrap",
+            "malformed",
+            f"{story}.",
+            xz_of(data, says) + xz_of(data, len(data)),
+        )
+    add(
+        "xz-dictionary",
+        "table-size",
+        "unwrap",
+        "limit",
         "It asks for a dictionary of 4 GiB: who gives it gives his memory.",
-        xz_dictionary(data))
-    add("xz-bomb", "bomb", "unwrap", "limit", "A few bytes that become 128 MiB.",
-        lzma.compress(b"\xaa" * BOMB, lzma.FORMAT_XZ, lzma.CHECK_CRC32))
+        xz_dictionary(data),
+    )
+    add(
+        "xz-blocks",
+        "count",
+        "unwrap",
+        "malformed",
+        "Its index tells of two million blocks, of which there is none.",
+        xz_blocks(2_000_000),
+    )
+    add(
+        "xz-bomb",
+        "bomb",
+        "unwrap",
+        "limit",
+        "A few bytes that become 128 MiB.",
+        lzma.compress(b"\xaa" * BOMB, lzma.FORMAT_XZ, lzma.CHECK_CRC32),
+    )
 
 
 def attacks():

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Source, Window, Word};
 use crate::base::error::{Error, Kind, Result};
+use crate::base::limits::Limits;
 
 /// Bytes of one page.
 const PAGE: u64 = 64 << 10;
@@ -92,6 +93,33 @@ impl Pages {
             }
             Ok(())
         })
+    }
+
+    /// `Limit` if the tables that a table of `count` words leads to would take more room than the
+    /// file has, and `max_table` on top: then many words lead to the same ones, and whoever goes
+    /// over the disk goes over these again and again. `leads` says whether a word leads to a
+    /// table; each of those has `len` bytes.
+    pub(crate) fn room_for_tables<W: Word>(
+        &self,
+        (offset, count): (u64, u64),
+        len: u64,
+        limits: &Limits,
+        leads: impl Fn(u64) -> bool,
+    ) -> Result<()> {
+        let room = self.source.len().saturating_add(limits.max_table);
+        if count.saturating_mul(len) <= room {
+            return Ok(());
+        }
+        let mut tables = 0_u64;
+        self.words::<W>(offset, count, |_, _, word| {
+            tables += u64::from(leads(word));
+            Ok(())
+        })?;
+        if tables.saturating_mul(len) <= room {
+            return Ok(());
+        }
+        let what = format!("it leads to {tables} tables of {len} bytes, and the file has less");
+        Err(Error::limit(what).at(offset))
     }
 
     fn page(&self, index: u64) -> Result<Arc<Vec<u8>>> {
