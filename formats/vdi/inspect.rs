@@ -115,6 +115,14 @@ fn hazards(header: &Header, facts: &mut Facts) {
     for (_, what) in irregularities(header) {
         add(HazardKind::Irregular, what);
     }
+    // Nothing else in the file bears these two out: a wrong one is another disk.
+    let Header { data, extra, .. } = *header;
+    if !header.old && !(data.is_multiple_of(SECTOR.into()) && extra.is_multiple_of(SECTOR.into())) {
+        let what = format!(
+            "its blocks begin at {data:#x}, with {extra} bytes in front of each: inside a sector"
+        );
+        add(HazardKind::Irregular, what);
+    }
 }
 
 /// What `VirtualBox` refuses and a reader need not mind: where it stands, and what it is.
