@@ -194,3 +194,75 @@ fn a_conversion_of_a_bad_image_fails_and_leaves_nothing() {
         assert!(!folder.path().join("out.raw").exists(), "{} leaves an output", bad.name);
     }
 }
+
+/// All that lies in a folder, links not followed.
+fn everything(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.symlink_metadata().unwrap().is_dir() {
+            found.extend(everything(&path));
+        }
+        found.push(path);
+    }
+    found
+}
+
+#[test]
+fn files_taken_out_of_a_bad_image_stay_in_their_folder() {
+    if !has_zstd() {
+        return;
+    }
+    for bad in bads().iter().filter(|bad| matches!(bad.fact("class"), "escape" | "cycle" | "bomb"))
+    {
+        for links in [false, true] {
+            let place = tempfile::tempdir().unwrap();
+            let inner = place.path().join("a/b/c");
+            std::fs::create_dir_all(&inner).unwrap();
+            bad.lay_out(&inner);
+            let mut words = vec!["extract", "-q", "--max-output=64M", "-C", "out", &bad.name];
+            words.extend(links.then_some("--links"));
+            let ran = run(&inner, &words);
+            let said = String::from_utf8_lossy(&ran.err).into_owned();
+            assert!(matches!(ran.code, 0 | 3..=6), "{}: {} {said}", bad.name, ran.code);
+            let out = inner.join("out");
+            for path in everything(place.path()) {
+                let ours = path == inner.join(&bad.name) || inner.starts_with(&path);
+                let told = ["stdout", "stderr"].iter().any(|name| path == inner.join(name));
+                assert!(ours || told || path.starts_with(&out), "{}: {path:?}", bad.name);
+                if path.is_symlink() {
+                    let target = std::fs::read_link(&path).unwrap();
+                    let inside = target.is_relative() && !target.starts_with("..");
+                    assert!(links && inside, "{}: {path:?} to {target:?}", bad.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_check_or_map_of_a_bad_image_ends_by_the_table_in_little_memory() {
+    if !has_zstd() {
+        return;
+    }
+    let (mut runs, mut most) = (0, (0, String::new()));
+    for bad in bads().iter().filter(|bad| bad.fact("deed") != "unwrap") {
+        let folder = tempfile::tempdir().unwrap();
+        bad.lay_out(folder.path());
+        for command in ["check", "map"] {
+            let ran = run(folder.path(), &[command, "-f", bad.fact("format"), &bad.name]);
+            let said = String::from_utf8_lossy(&ran.err).into_owned();
+            assert!(
+                matches!(ran.code, 0 | 1 | 3..=6),
+                "{command} {}: {} {said}",
+                bad.name,
+                ran.code
+            );
+            assert!(is_plain(&ran.out) && is_plain(&ran.err), "{command} {}: {said}", bad.name);
+            most = most.max((ran.memory >> 20, format!("{command} {}", bad.name)));
+            runs += 1;
+        }
+    }
+    eprintln!("{runs} runs; most memory {most:?} MiB");
+    assert!(most.0 <= 128, "{most:?}");
+}
