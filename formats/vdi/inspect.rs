@@ -117,7 +117,8 @@ fn hazards(header: &Header, facts: &mut Facts) {
     }
     // Nothing else in the file bears these two out: a wrong one is another disk.
     let Header { data, extra, .. } = *header;
-    if !header.old && !(data.is_multiple_of(SECTOR.into()) && extra.is_multiple_of(SECTOR.into())) {
+    let whole = [data, extra].iter().all(|number| number.is_multiple_of(SECTOR.into()));
+    if !header.old && !whole {
         let what = format!(
             "its blocks begin at {data:#x}, with {extra} bytes in front of each: inside a sector"
         );

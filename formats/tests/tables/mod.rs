@@ -111,6 +111,7 @@ impl Table {
 
 /// The headers of an image, as fields. Those are lawful whose value nothing else in the file bears
 /// out: with another one it is another image, and a sound one.
+#[allow(clippy::single_range_in_vec_init, reason = "some have one stretch")]
 pub(crate) fn headers(format: &str, bytes: &[u8]) -> Vec<Field> {
     let end = bytes.len();
     let (ranges, lawful): (Vec<Range<usize>>, Vec<Range<usize>>) = match format {
@@ -236,7 +237,7 @@ pub(crate) fn tables(format: &str, bytes: &[u8]) -> Vec<Table> {
         }
         "vdi" => {
             let (at, count) = (number(bytes, 340, 4, Le), number(bytes, 384, 4, Le));
-            let free = &[u32::MAX as u64, u32::MAX as u64 - 1];
+            let free = &[0xffff_ffff, 0xffff_fffe];
             vec![Table::new("map", bytes, at, count, (4, Le), |at| at >> 20, free)]
         }
         "ploop" => {
@@ -326,5 +327,5 @@ fn vhd(bytes: &[u8]) -> Vec<Table> {
         return Vec::new();
     }
     let (at, count) = (number(bytes, 512 + 16, 8, Be), number(bytes, 512 + 28, 4, Be));
-    vec![Table::new("BAT", bytes, at, count, (4, Be), |at| at / 512, &[u32::MAX as u64])]
+    vec![Table::new("BAT", bytes, at, count, (4, Be), |at| at / 512, &[0xffff_ffff])]
 }
