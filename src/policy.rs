@@ -160,6 +160,19 @@ pub(crate) fn tell_of_others(named: &Named, opening: &Opening) -> Result<()> {
     Ok(())
 }
 
+/// `Invalid` if the output is one of these files that will be read: it would be lost.
+pub(crate) fn is_none_of<'a>(
+    output: &Path,
+    inputs: impl IntoIterator<Item = &'a PathBuf>,
+) -> Result<()> {
+    let there = formats::Output::occupant(output);
+    let is_there = |input: &PathBuf| formats::Output::occupant(input) == there;
+    if there.is_some() && inputs.into_iter().any(is_there) {
+        return Err(Error::invalid("the output is also an input").path(output));
+    }
+    Ok(())
+}
+
 /// `Invalid` if the output is one of the files that are read: it would be lost.
 pub(crate) fn not_an_input(output: &Path, inputs: &[Arc<dyn Source>]) -> Result<()> {
     let there = formats::Output::occupant(output);

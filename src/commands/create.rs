@@ -65,13 +65,12 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         let what = format!("a {} image is not written from front to end", format.name);
         return Err(Error::invalid(what).path(path));
     }
+    let base = base_name(args, &options).map(|name| policy::folder(path).join(name));
+    policy::is_none_of(path, &base)?;
     let place = Place::new(path, Caching::Writeback)?;
     let others = format.spreads.is_some_and(|spreads| spreads(&options));
     let reach = Reach::of(&args.opening).names(&place, others);
-    match base_name(args, &options) {
-        Some(name) => reach.reads(&policy::folder(path).join(name)).close()?,
-        None => reach.close()?,
-    }
+    base.iter().fold(reach, |reach, base| reach.reads(base)).close()?;
     let (backing, base_size) = backing(args, path, &options)?;
     let asked = args.size.or(base_size).ok_or_else(|| Error::invalid("create wants a size"))?;
     let size = (format.padded)(asked, &options).map_err(|e| e.format(format.name))?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use wait4::Wait4;
 
 /// What an image service says, where the program knows it.
-const UNTRUSTED: &[&str] = &[];
+const UNTRUSTED: &[&str] = &["--untrusted"];
 /// The most that an inspection may keep in memory.
 const MEMORY: u64 = 64 << 20;
 

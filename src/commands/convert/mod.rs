@@ -5,7 +5,7 @@ mod job;
 use std::path::{Path, PathBuf};
 
 use formats::{
-    Algorithm, Caching, Digest, Error, FORMATS, Format, Image, Options, Output, Result, Wrapper,
+    Algorithm, Caching, Digest, Error, FORMATS, Format, Image, Options, Result, Wrapper,
 };
 
 use super::ova::Wishes;
@@ -151,12 +151,12 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     if let ([input], true) = (inputs, unpack::is_folder(output)) {
         return unpacked(args, target_format, &options, input, output);
     }
-    let place = place(args, target_format, inputs, output)?;
+    let base = args.backing.as_deref().or(options.text("backing_file").map(Path::new));
+    let base = base.map(|base| policy::folder(output).join(base));
+    policy::is_none_of(output, inputs.iter().chain(&base))?;
+    let place = place(args, target_format, output)?;
     let spreads = target_format.spreads.is_some_and(|spreads| spreads(&options));
-    let mut reach = reach(args, inputs).names(&place, spreads);
-    if let Some(base) = args.backing.as_deref().or(options.text("backing_file").map(Path::new)) {
-        reach = reach.reads(&policy::folder(output).join(base));
-    }
+    let mut reach = reach(args, inputs.iter().chain(&base)).names(&place, spreads);
     if args.no_create {
         reach = reach.reads(output);
     }
@@ -177,7 +177,7 @@ fn unpacked(
     output: &Path,
 ) -> Result<Exit> {
     let folder = Folder::open(output)?;
-    reach(args, std::slice::from_ref(input)).fills(output).close()?;
+    reach(args, [input]).fills(output).close()?;
     let (stated, opening) = (args.format.as_deref(), &args.opening);
     for (number, path) in unpack::places(input, output, stated, format, opening)? {
         let opening = Opening { disk: Some(number), ..opening.clone() };
@@ -190,16 +190,12 @@ fn unpacked(
 }
 
 /// The inputs, as files to be read.
-fn reach<'a>(args: &'a Args, inputs: &[PathBuf]) -> Reach<'a> {
-    inputs.iter().fold(Reach::of(&args.opening), |reach, path| reach.reads(path))
+fn reach<'a>(args: &'a Args, inputs: impl IntoIterator<Item = &'a PathBuf>) -> Reach<'a> {
+    inputs.into_iter().fold(Reach::of(&args.opening), |reach, path| reach.reads(path))
 }
 
-/// Where the output goes. `Invalid` if one of the inputs lies there and would be written over.
-fn place(args: &Args, format: &Format, inputs: &[PathBuf], output: &Path) -> Result<Place> {
-    let there = Output::occupant(output);
-    if there.is_some() && inputs.iter().any(|input| Output::occupant(input) == there) {
-        return Err(Error::invalid("the output is also an input").path(output));
-    }
+/// Where the output goes.
+fn place(args: &Args, format: &Format, output: &Path) -> Result<Place> {
     match args.no_create && format.name == "raw" {
         true => Place::over(output, args.cache, args.target_is_zero),
         false => Place::new(output, args.cache),

@@ -51,9 +51,15 @@ ssize_t write(int fd, const void *bytes, size_t len) {
     return interrupts(len) ? -1 : SYSTEMS(write)(fd, bytes, less(len));
 }
 
-__attribute__((destructor)) static void tell(void) {
+static FILE *file;
+
+// Later, no file can be opened any more.
+__attribute__((constructor)) static void prepare(void) {
     const char *name = getenv("SHORT_COUNTS");
-    FILE *file = name ? fopen(name, "a") : NULL;
+    file = name ? fopen(name, "a") : NULL;
+}
+
+__attribute__((destructor)) static void tell(void) {
     if (file) {
         fprintf(file, "%lu %lu\n", shortened, interrupted);
         fclose(file);
