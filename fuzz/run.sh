@@ -1,11 +1,13 @@
 #!/bin/sh
 # Fuzzes every target for SECONDS (60 by default), with the images of testdata to begin from; says
-# how many executions there were and what was found. JOBS (1) is how many targets run at once.
+# how many executions there were, how much of the code they reached, and what was found. JOBS (1) is
+# how many targets run at once, TARGETS which (all but `differential`, which needs qemu-img).
 set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
 jobs=${JOBS:-1}
-targets=$(sed -n 's/^path = "fuzz_targets\/\(.*\)\.rs"$/\1/p' fuzz/Cargo.toml)
+all=$(sed -n 's/^path = "fuzz_targets\/\(.*\)\.rs"$/\1/p' fuzz/Cargo.toml)
+targets=${TARGETS:-$(echo "$all" | grep -v differential)}
 # What is freed is kept for a while, to find who still uses it: within the limit below.
 export ASAN_OPTIONS="quarantine_size_mb=32${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
 # Sanitizers are a feature of nightly compilers; another one is told to act as if it were one.
@@ -27,10 +29,28 @@ fold() {
         }'
 }
 
+mkdir -p fuzz/corpus
+cat fuzz/dictionaries/*.dict > fuzz/corpus/dictionary
+
+# Every text in the images of testdata that describes a machine or a disk.
+texts() {
+    for packed in testdata/good/*/*.zst testdata/bad/*/*.zst; do
+        [ -e "$packed" ] || continue
+        name=$(basename "$(dirname "$packed")")-$(basename "$packed" .zst)
+        zstd -dcq "$packed" | head -c 65536 | perl -0777 -ne \
+            'print $1 if /(# Disk Desc[^\0]*|<\?xml[^\0]*|<[\w:]*Envelope[^\0]*)/s' > "$1/seed-$name"
+        [ -s "$1/seed-$name" ] || rm "$1/seed-$name"
+    done
+}
+
 for target in $targets; do
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
     # A list of writes is no image: that target finds its own way.
     [ "$target" != write ] || continue
+    if [ "$target" = descriptor ] || [ "$target" = ovf ]; then
+        texts "fuzz/corpus/$target"
+        continue
+    fi
     if [ "$target" = wrapper ]; then
         for packed in testdata/good/raw/*.zst testdata/good/vmdk/*.zst; do
             seed="fuzz/corpus/$target/seed-$(basename "$packed" .zst)"
@@ -42,7 +62,8 @@ for target in $targets; do
         done
         continue
     fi
-    for packed in testdata/good/*/*.zst; do
+    for packed in testdata/good/*/*.zst testdata/bad/*/*.zst; do
+        [ -e "$packed" ] || continue
         seed="fuzz/corpus/$target/seed-$(basename "$(dirname "$packed")")-$(basename "$packed" .zst)"
         # What comes before the image says how a stream is cut.
         cut() { [ "$target" != ingest ] || printf '\000\001\020\377'; }
@@ -62,10 +83,11 @@ printf '\000\377\377\377\377\000\357\015\061\331\015\357\377\377\156\377\377\015
 fuzz() {
     status=0
     $fuzzer run -O -a "$1" -- -max_total_time="$seconds" -max_len=262144 \
-        -rss_limit_mb=512 -timeout=10 -print_final_stats=1 > "fuzz/artifacts/$1.log" 2>&1 || status=$?
+        -dict=fuzz/corpus/dictionary -rss_limit_mb=512 -timeout=10 -print_final_stats=1 > "fuzz/artifacts/$1.log" 2>&1 || status=$?
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "fuzz/artifacts/$1.log")
     found=$(find "fuzz/artifacts/$1" -type f | wc -l)
-    echo "$1: ${runs:-no} executions, $found findings (exit $status)"
+    reached=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "fuzz/artifacts/$1.log" | tail -n 1)
+    echo "$1: ${runs:-no} executions, ${reached:-no} edges, $found findings (exit $status)"
     [ "$status" = 0 ]
 }
 
