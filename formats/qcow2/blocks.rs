@@ -37,11 +37,14 @@ impl Survey<'_> {
         });
         for (block, error) in unknown {
             self.stored.set_unknown(block.index);
-            let what = match error {
+            let what = match &error {
                 Some(error) => format!("a refcount block cannot be read: {error}"),
                 None => format!("what the refcount block of entry {} says", block.index),
             };
             self.report.add(Severity::Unreadable, block.at, what);
+            if let Some(error) = error {
+                self.keep(error);
+            }
         }
         let table = self.stored.table;
         walked.or_else(|error| self.unreadable(table, "the refcount table", error))

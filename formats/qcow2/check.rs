@@ -50,7 +50,7 @@ pub(super) fn examine<'a>(
     let mut survey = Survey::new(head, pages, limits, found)?;
     survey.disk()?;
     survey.refcounts()?;
-    let Survey { report, usage, stored, incomplete, broken, .. } = &mut survey;
+    let Survey { report, usage, stored, incomplete, failed, broken, .. } = &mut survey;
     let bits = head.geometry.cluster_bits;
     let mut end = 0;
     compare(stored, usage, pages, &mut |compared| match compared {
@@ -74,6 +74,7 @@ pub(super) fn examine<'a>(
         Compared::Unreadable { block, error } => {
             let what = format!("refcount block {} cannot be read: {error}", block.index);
             report.add(Severity::Unreadable, block.at, what);
+            failed.get_or_insert(error);
         }
     })?;
     report.tally.image_end_offset = end << bits;

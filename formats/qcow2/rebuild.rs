@@ -67,6 +67,7 @@ pub(super) fn rebuild(
     // Without the old structures: their clusters become free.
     let mut disk = Survey::new(old.head, old.pages, limits, &mut ignore)?;
     disk.disk()?;
+    disk.has_seen_all()?;
     let Some(layout) = place(storage, old, &disk) else { return Ok(()) };
     let (table, clusters) = write(storage, &layout, &disk)?;
     let mut pointer = table.to_be_bytes().to_vec();

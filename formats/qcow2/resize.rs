@@ -54,7 +54,11 @@ fn fit_for_it(storage: &Arc<dyn Storage>, head: &Head, size: u64, limits: &Limit
     let marks = head.header.incompatible & (DIRTY | CORRUPT);
     let pages = Pages::new(storage.clone());
     let mut ignore = |_| {};
-    let tally = examine(head, &pages, limits, &mut ignore)?.report.tally;
+    let mut survey = examine(head, &pages, limits, &mut ignore)?;
+    if let Some(error) = survey.failed.take() {
+        return Err(error);
+    }
+    let tally = survey.report.tally;
     if marks != 0 || tally.corruptions + tally.check_errors > 0 {
         return Err(Error::malformed(0, "it is damaged, and only a sound image can be resized"));
     }
@@ -138,6 +142,7 @@ fn grow(storage: &Arc<dyn Storage>, head: &Head, size: u64, limits: &Limits) -> 
     let pages = Pages::new(storage.clone());
     let mut disk = Survey::new(&moved, &pages, limits, &mut ignore)?;
     disk.disk()?;
+    disk.has_seen_all()?;
     let start = (new.l1_offset + table.len() as u64) / cluster;
     let Some((table, clusters)) = rebuild::beside(storage, &disk, start)? else {
         return Err(Error::invalid("the refcount table would be too large"));
@@ -170,7 +175,12 @@ fn shrink(storage: &Arc<dyn Storage>, head: &Head, size: u64, limits: &Limits) -
     put_header(storage, &new)?;
     let mut ignore = |_| {};
     let tally = repair::repair(storage.clone(), Repair::Leaks, limits, &mut ignore)?;
-    if storage.fixed_len().is_none() && tally.is_clean() {
+    if !tally.is_clean() {
+        // The disk has its new size, and a repair finds the rest.
+        let why = std::io::Error::other("not all its tables could be read");
+        return Err(Error::io("the room that it gave up is not taken back", why));
+    }
+    if storage.fixed_len().is_none() {
         let fail = |error| Error::io("cannot cut the file", error);
         storage.set_len(tally.image_end_offset).map_err(fail)?;
     }

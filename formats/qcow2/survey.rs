@@ -46,6 +46,8 @@ pub(super) struct Survey<'a> {
     pub(super) tables: BTreeMap<u64, Refs>,
     /// A table that leads to others could not be read: what looks unused may be in use.
     pub(super) incomplete: bool,
+    /// What storage failed with first.
+    pub(super) failed: Option<Error>,
     /// The refcount structures are broken, not only their numbers.
     pub(super) broken: bool,
     /// Zero clusters keep clusters that are not aligned.
@@ -72,6 +74,7 @@ impl<'a> Survey<'a> {
             stored: Stored::new(&head.header, head.geometry),
             tables: BTreeMap::new(),
             incomplete: false,
+            failed: None,
             broken: false,
             misplaced: false,
             beyond: None,
@@ -105,10 +108,27 @@ impl<'a> Survey<'a> {
             Kind::Refused | Kind::Invalid | Kind::Io | Kind::Awaiting => {
                 let what = format!("{what} cannot be read: {error}");
                 self.report.add(Severity::Unreadable, at, what);
+                self.keep(error);
             }
         }
         self.incomplete = true;
         Ok(())
+    }
+
+    /// Remembers what storage failed with.
+    pub(super) fn keep(&mut self, error: Error) {
+        if error.kind() == Kind::Io {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    /// Fails if not everything was seen: then what is in use may look free.
+    pub(super) fn has_seen_all(&mut self) -> Result<()> {
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None if self.incomplete => Err(Error::malformed(0, "not all its tables can be read")),
+            None => Ok(()),
+        }
     }
 
     /// Takes a number of table entries off what may still be visited.
