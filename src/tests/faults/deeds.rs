@@ -182,7 +182,7 @@ pub(crate) fn writing() -> Vec<Deed> {
     }
     for (format, words, harm) in HARM {
         let promise = Promise::Keeps(Kept { image: "image", format, damaged: true });
-        let repair = Deed::new(format, format!("check -q -r all -f {format} image"), promise);
+        let repair = Deed::new(format, format!("check -r all -f {format} image"), promise);
         let needs = vec![format!("convert -q -O {format} {words} disk.raw image")];
         deeds.push(Deed { needs, harm: Some(harm), ..repair });
     }
