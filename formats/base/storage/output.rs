@@ -305,8 +305,16 @@ fn open_beside(path: &Path) -> io::Result<(File, Stage)> {
         return Ok((file.into(), Stage::Unnamed));
     }
     let name = temporary(path, "part");
-    let file = rustix::fs::open(&name, flags | OFlags::CREATE | OFlags::EXCL, mode)?;
-    Ok((file.into(), Stage::Named(name)))
+    match rustix::fs::open(&name, flags | OFlags::CREATE | OFlags::EXCL, mode) {
+        Ok(file) => Ok((file.into(), Stage::Named(name))),
+        Err(error) => {
+            // It may have been made all the same, where only opening it is not allowed.
+            if error != rustix::io::Errno::EXIST {
+                remove(&name);
+            }
+            Err(error.into())
+        }
+    }
 }
 
 fn link(file: &ImageFile, name: &Path) -> io::Result<()> {
