@@ -121,8 +121,10 @@ fn an_image_that_we_read_or_write_is_not_written_by_another_program() {
         let said = [done.stdout, done.stderr].concat();
         String::from_utf8_lossy(&said).contains("lock")
     };
-    // One byte a second after the first portion: it is under way for as long as we like.
-    let mut command = place.command(&split("convert -p -r 1M -O raw disk.qcow2 out.raw"));
+    // Some seconds pass between the first portion and the last one: it is under way meanwhile.
+    place.put("disk.raw", &Dice::new(5).disk(16 << 20));
+    place.must("convert -q -O qcow2 disk.raw disk.qcow2");
+    let mut command = place.command(&split("convert -p -r 512k -O raw disk.qcow2 out.raw"));
     let mut child = Holder(command.stderr(Stdio::piped()).spawn().unwrap());
     child.0.stderr.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     assert!(qemu("-f qcow2 -c flush disk.qcow2"), "it is read");
