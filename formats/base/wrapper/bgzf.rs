@@ -39,7 +39,7 @@ pub(super) fn blocks(
 ) -> Result<Option<Vec<Block>>> {
     let window: &dyn Window = source;
     let mut head = [0; HEADER];
-    let (mut at, mut sizes) = (0, Vec::new());
+    let (mut at, mut sizes, mut content) = (0, Vec::new(), 0_u64);
     while at < source.len() {
         if source.len() - at < (HEADER + TRAILER) as u64 || (!near && at > 0) {
             return Ok(None);
@@ -51,7 +51,9 @@ pub(super) fn blocks(
         let mut len = [0; 4];
         window.read(at + size - 4, &mut len)?;
         sizes.push((size, u64::from(u32::from_le_bytes(len))));
-        if sizes.len() as u64 > limits.max_table / 32 {
+        content += u64::from(u32::from_le_bytes(len));
+        let count = sizes.len() as u64;
+        if count > limits.max_table / 32 || super::crumbles(count, content, limits) {
             return Ok(None);
         }
         at += size;

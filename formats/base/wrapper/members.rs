@@ -6,7 +6,8 @@ use flate2::bufread::GzDecoder;
 use lz4_flex::frame::FrameDecoder;
 use xz2::stream::{Action, Status, Stream};
 
-use super::{Wrapper, damaged, is_skippable};
+use super::{Wrapper, crumbles, damaged, is_skippable};
+use crate::base::error::Error;
 use crate::base::limits::Limits;
 use crate::base::storage::Source;
 
@@ -33,8 +34,9 @@ pub(crate) struct Members {
     wrapper: Wrapper,
     limits: Limits,
     state: State,
-    /// Whether a member has been seen.
-    begun: bool,
+    /// Members that have been begun, and bytes that they gave.
+    members: u64,
+    given: u64,
 }
 
 enum State {
@@ -52,22 +54,23 @@ impl Members {
     pub(crate) fn new(wrapper: Wrapper, packed: Box<dyn Read + Send>, limits: &Limits) -> Members {
         let input = BufReader::with_capacity(BUFFER, packed);
         let (limits, state) = (limits.clone(), State::Between(input));
-        Members { wrapper, limits, state, begun: false }
+        Members { wrapper, limits, state, members: 0, given: 0 }
     }
 
     /// The next member, if there is one.
     fn begin(&mut self, mut input: Input) -> io::Result<State> {
+        let begun = self.members > 0;
         let mut padded = false;
         loop {
             let front = input.fill_buf()?;
             if front.is_empty() {
-                return match self.begun {
+                return match begun {
                     true => Ok(State::Ended),
                     false => Err(io::ErrorKind::UnexpectedEof.into()),
                 };
             }
             let zeros = front.iter().take_while(|byte| **byte == 0).count();
-            if zeros == 0 || !self.begun {
+            if zeros == 0 || !begun {
                 break;
             }
             padded = true;
@@ -77,11 +80,16 @@ impl Members {
         let (wrapper, front) = (self.wrapper, input.buffer());
         let cut = front.len() < 10;
         let follows = wrapper.begins(front) || (wrapper == Wrapper::Lz4 && is_skippable(front));
-        if self.begun && !follows && !(cut && !padded && may_begin(wrapper, front)) {
+        if begun && !follows && !(cut && !padded && may_begin(wrapper, front)) {
             let name = wrapper.name();
             return Err(damaged(format!("behind its end there are bytes that are not {name}")));
         }
-        self.begun = true;
+        self.members += 1;
+        if crumbles(self.members, self.given, &self.limits) {
+            let (members, given) = (self.members, self.given);
+            let what = format!("it has {members} members with {given} bytes in them all");
+            return Err(io::Error::other(Error::limit(what)));
+        }
         Ok(match wrapper {
             Wrapper::Gzip => State::Gzip(Box::new(GzDecoder::new(input))),
             Wrapper::Xz => {
@@ -132,6 +140,7 @@ impl Read for Members {
                 State::Between(_) | State::Ended => return Ok(0),
             };
             if len > 0 {
+                self.given += len as u64;
                 return Ok(len);
             }
             let state = std::mem::replace(&mut self.state, State::Ended);

@@ -154,8 +154,14 @@ pub(crate) struct Block {
     len: u64,
 }
 
+/// Whether so many members with so many bytes in them all are not worth their heads: no packer
+/// makes such a file, and to begin each of them takes longer than to unpack it.
+fn crumbles(members: u64, bytes: u64, limits: &Limits) -> bool {
+    members > limits.max_entries / 4 && bytes / 512 < members
+}
+
 /// Puts blocks behind each other: each as (bytes packed, bytes unpacked). `None` if one is too
-/// large to be held in memory, or if they end beyond 2^64.
+/// large to be held in memory, if they are crumbs, or if they end beyond 2^64.
 fn lay_out(
     first: u64,
     sizes: impl IntoIterator<Item = (u64, u64)>,
@@ -172,5 +178,5 @@ fn lay_out(
         offset = offset.checked_add(packed)?;
         start = start.checked_add(len)?;
     }
-    Some(blocks)
+    (!crumbles(blocks.len() as u64, start, limits)).then_some(blocks)
 }

@@ -73,6 +73,7 @@ fn table(source: &dyn Source, limits: &Limits) -> Result<Option<Vec<Block>>> {
 fn frames(source: &dyn Source, limits: &Limits) -> Result<Option<Vec<Block>>> {
     let window: &dyn Window = source;
     let (mut at, mut sizes, mut patience) = (0, Vec::new(), MOST_BLOCKS);
+    let mut content = 0_u64;
     while at < source.len() {
         let mut head = [0; HEADER];
         let here = usize::try_from(source.len() - at).unwrap_or(usize::MAX).min(HEADER);
@@ -81,7 +82,9 @@ fn frames(source: &dyn Source, limits: &Limits) -> Result<Option<Vec<Block>>> {
             return Ok(None);
         };
         sizes.push((packed, len));
-        if sizes.len() as u64 > limits.max_table / 32 {
+        content = content.saturating_add(len);
+        let count = sizes.len() as u64;
+        if count > limits.max_table / 32 || super::crumbles(count, content, limits) {
             return Ok(None);
         }
         at += packed;
