@@ -112,6 +112,8 @@ impl Survey<'_> {
             // One that leads nowhere takes no room.
             self.end = if end > self.copies.total { self.end } else { self.end.max(end) };
         }
+        let (leads, bitmap) = (|word| block_at(word).is_some(), dynamic.blocks.bitmap);
+        pages.room_for_tables::<Be32>((bat.start(), count), bitmap, limits, leads)?;
         let mut places: Vec<u64> = Vec::new();
         let mut seen = 0;
         let structures = [Span::new(0, FOOTER)?, header, bat];

@@ -151,6 +151,21 @@ fn footer(window: &dyn Window) -> Result<(u64, Header)> {
     Err(Error::truncated(total, what))
 }
 
+/// `Limit` if a directory leads to more tables than the file has room for, by far.
+pub(super) fn room_for_tables(
+    pages: &Pages,
+    shape: &Shape,
+    directory: u64,
+    limits: &Limits,
+) -> Result<()> {
+    let (at, len) = ((directory, shape.tables), shape.entries * shape.word());
+    let leads = |word| word != 0;
+    match shape.words {
+        Words::Sectors { .. } => pages.room_for_tables::<Le32>(at, len, limits, leads),
+        Words::Indices { .. } => pages.room_for_tables::<Le64>(at, len, limits, leads),
+    }
+}
+
 /// A sparse extent that is open.
 pub(super) struct Sparse {
     pub(super) source: Arc<dyn Source>,
@@ -171,16 +186,7 @@ impl Sparse {
     ) -> Result<Sparse> {
         let head = head(&*source, limits)?;
         let shape = with_directory(&head, &*source)?;
-        let (directory, table) = ((shape.directory, shape.tables), shape.entries * shape.word());
-        let (pages, leads) = (Pages::new(source.clone()), |word| word != 0);
-        match shape.words {
-            Words::Sectors { .. } => {
-                pages.room_for_tables::<Le32>(directory, table, limits, leads)?;
-            }
-            Words::Indices { .. } => {
-                pages.room_for_tables::<Le64>(directory, table, limits, leads)?;
-            }
-        }
+        room_for_tables(&Pages::new(source.clone()), &shape, shape.directory, limits)?;
         Ok(Sparse { source, shape, file, missing })
     }
 

@@ -50,11 +50,13 @@ pub(super) fn survey(
         }
         Err(error) => return Err(error),
     };
+    sparse::room_for_tables(&pages, &shape, shape.directory, limits)?;
     let mut walk = Walk::new(&pages, shape, head, named, limits)?;
     let first = walk.set(shape.directory, report)?;
     let mut found = Survey { shape, first, spare: None, alike: true };
     if let Some(directory) = head.header.as_ref().and_then(second) {
         let mut ignore = |_| {};
+        sparse::room_for_tables(&pages, &shape, directory, limits)?;
         let mut silent = Walk::new(&pages, shape, head, named, limits)?;
         let spare = silent.set(directory, &mut Report::new(&mut ignore))?;
         found.alike = walk.beside(first, spare, report)?;
