@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use formats::{
     Caching, Error, FORMATS, Facts, Finding, Format, Forward, Hazard, HazardKind, Ingest, Input,
-    Limits, Links, Result, Severity, Source,
+    Limits, Links, Reference, Result, Severity, Source,
 };
 use serde_json::{Map, json};
 
@@ -55,9 +55,20 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         }
         Input::Forward(forward) => stream(forward, stated, &limits).map(|(facts, _)| facts),
     });
+    let facts = facts.and_then(|facts| fitting(facts, &limits));
     let facts = facts.map_err(|error| error.path(crate::remote::shown(&args.path)))?;
     tell(args, &facts);
     Ok(if facts.hazards.is_empty() { Exit::Ok } else { Exit::No })
+}
+
+/// These facts, if the disk is no larger than it may be: nobody could open it.
+fn fitting(facts: Facts, limits: &Limits) -> Result<Facts> {
+    let (size, most) = (facts.disk_size, limits.max_disk_size);
+    if size > most {
+        let what = format!("a disk of {size} bytes, {most} at most");
+        return Err(Error::limit(what).format(facts.format));
+    }
+    Ok(facts)
 }
 
 /// What goes by is looked at as it does. Returns how many bytes that were, too.
@@ -108,11 +119,19 @@ fn file(source: &dyn Source, stated: Option<&'static Format>, limits: &Limits) -
     Ok(facts)
 }
 
-/// What a check finds is a hazard, too: two views of one image may differ where it is unsound.
-/// Images that need other files are hazards without a check.
+/// What a check finds is a hazard, too: two views of one image may differ where it is unsound. The
+/// files inside have to be such that they can be listed. Images that need other files are hazards
+/// without a check.
 fn check(source: Arc<dyn Source>, facts: &mut Facts, limits: &Limits) -> Result<()> {
     let format = formats::format(facts.format)?;
-    let Some(check) = format.check.filter(|_| facts.references.is_empty()) else { return Ok(()) };
+    if let Some(entries) = format.entries {
+        entries(&*source, limits, &mut |_| Ok(())).map_err(|error| error.format(format.name))?;
+    }
+    let inside = |reference: &Reference| {
+        reference.held.as_ref().is_some_and(|held| held.stretches.is_some())
+    };
+    let alone = facts.references.iter().all(inside);
+    let Some(check) = format.check.filter(|_| alone) else { return Ok(()) };
     let mut first = None;
     let mut find = |finding: Finding| {
         if finding.severity != Severity::Leak {
