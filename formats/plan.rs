@@ -27,7 +27,8 @@ pub struct Survey {
 
 impl Survey {
     /// Walks over the whole map. `Limit` as soon as the data would outgrow what the caller allows
-    /// for files of this size: that is how an image of a few pages becomes terabytes.
+    /// for files of this size: that is how an image of a few pages becomes terabytes. `Truncated`
+    /// if data lie behind the end of their file.
     pub fn of(image: &dyn Image, limits: &Limits) -> Result<Survey> {
         let stored: u64 = image.files().iter().map(|file| file.len()).fold(0, u64::saturating_add);
         let ratio = stored.saturating_mul(limits.max_ratio).max(limits.ratio_floor);
@@ -36,7 +37,11 @@ impl Survey {
             let extent = extent?;
             match extent.place {
                 Place::Hole | Place::Zero { .. } => survey.zero += extent.len,
-                Place::Data { .. } | Place::Backing => survey.data += extent.len,
+                Place::Backing => survey.data += extent.len,
+                Place::Data { file, offset } => {
+                    there(&*image.files()[file], offset, extent.len)?;
+                    survey.data += extent.len;
+                }
                 Place::Packed(_) => {
                     survey.data += extent.len;
                     survey.packed += extent.len;
@@ -54,6 +59,16 @@ impl Survey {
         }
         Ok(survey)
     }
+}
+
+/// `Truncated` if a file ends before these bytes do.
+fn there(file: &dyn Source, offset: u64, len: u64) -> Result<()> {
+    let (end, total) = (offset.saturating_add(len), file.len());
+    if end <= total {
+        return Ok(());
+    }
+    let what = format!("data of the disk go on to {end:#x}, and the file ends at {total:#x}");
+    Err(Error::truncated(offset, what).path(file.name()))
 }
 
 /// What one worker does at a time.

@@ -49,7 +49,7 @@ impl Limits {
             max_chain: 1,
             max_output: 1 << 40,
             max_ratio: 200,
-            ratio_floor: 16 << 20,
+            ratio_floor: 32 << 20,
             deadline: None,
         }
     }

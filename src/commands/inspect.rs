@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use formats::{
     Caching, Error, FORMATS, Facts, Finding, Format, Forward, Hazard, HazardKind, Ingest, Input,
-    Limits, Links, Reference, Result, Severity, Source,
+    Limits, Links, OpenOptions, Reference, Result, Severity, Source, Survey,
 };
 use serde_json::{Map, json};
 
@@ -120,8 +120,8 @@ fn file(source: &dyn Source, stated: Option<&'static Format>, limits: &Limits) -
 }
 
 /// What a check finds is a hazard, too: two views of one image may differ where it is unsound. The
-/// files inside have to be such that they can be listed. Images that need other files are hazards
-/// without a check.
+/// disk has to be all there and within its budgets, and the files inside such that they can be
+/// listed. Images that need other files are hazards without a look.
 fn check(source: Arc<dyn Source>, facts: &mut Facts, limits: &Limits) -> Result<()> {
     let format = formats::format(facts.format)?;
     if let Some(entries) = format.entries {
@@ -131,6 +131,10 @@ fn check(source: Arc<dyn Source>, facts: &mut Facts, limits: &Limits) -> Result<
         reference.held.as_ref().is_some_and(|held| held.stretches.is_some())
     };
     let alone = facts.references.iter().all(inside);
+    if alone && !facts.encrypted && !format.holds_disks && format.open.is_some() {
+        let image = formats::open(source.clone(), format, &OpenOptions::new(FORMATS, limits))?;
+        Survey::of(&*image, limits).map_err(|error| error.format(format.name))?;
+    }
     let Some(check) = format.check.filter(|_| alone) else { return Ok(()) };
     let mut first = None;
     let mut find = |finding: Finding| {
