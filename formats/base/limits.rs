@@ -31,6 +31,9 @@ pub struct Limits {
     pub max_ratio: u64,
     /// Data up to this size are handed on whatever the ratio.
     pub ratio_floor: u64,
+    /// What is wrapped around an image may unpack to this size whatever the ratio: that takes time
+    /// before anything is known of the image.
+    pub unpacked_floor: u64,
     /// When all work on an image has to be done: its source cannot be read any more then.
     pub deadline: Option<Instant>,
 }
@@ -49,7 +52,8 @@ impl Limits {
             max_chain: 1,
             max_output: 1 << 40,
             max_ratio: 200,
-            ratio_floor: 32 << 20,
+            ratio_floor: 256 << 20,
+            unpacked_floor: 32 << 20,
             deadline: None,
         }
     }
@@ -68,6 +72,7 @@ impl Default for Limits {
             max_output: u64::MAX,
             max_ratio: 1_000,
             ratio_floor: 1 << 30,
+            unpacked_floor: 1 << 30,
             deadline: None,
         }
     }

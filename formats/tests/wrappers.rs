@@ -239,7 +239,7 @@ fn two_wrappers_are_taken_off_and_three_are_too_many() {
 /// A few kilobytes that become gigabytes: stopped long before.
 #[test]
 fn a_bomb_is_refused_before_it_fills_the_disk() {
-    let limits = Limits { ratio_floor: 1 << 20, max_ratio: 10, ..Limits::default() };
+    let limits = Limits { unpacked_floor: 1 << 20, max_ratio: 10, ..Limits::default() };
     let bomb = packed(Wrapper::Zstd, 1, &vec![7; 64 << 20]);
     for input in [whole(&bomb), stream(&bomb)] {
         // Of a stream it is not known how long it is: there only what may come out is bounded.

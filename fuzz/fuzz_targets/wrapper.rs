@@ -34,7 +34,7 @@ fuzz_target!(|data: &[u8]| {
     let limits = Limits {
         max_output: MOST,
         max_disk_size: 4 * MOST,
-        ratio_floor: MOST,
+        unpacked_floor: MOST,
         max_ratio: 10,
         ..Limits::default()
     };

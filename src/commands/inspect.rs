@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use formats::{
     Caching, Error, FORMATS, Facts, Finding, Format, Forward, Hazard, HazardKind, Ingest, Input,
-    Limits, Links, OpenOptions, Reference, Result, Severity, Source, Survey,
+    Kind, Limits, Links, OpenOptions, Reference, Result, Severity, Source, Survey,
 };
 use serde_json::{Map, json};
 
@@ -101,10 +101,10 @@ fn file(source: &dyn Source, stated: Option<&'static Format>, limits: &Limits) -
         Some(format) if found.iter().any(|other| other.name == format.name) => format,
         Some(format) => {
             let what = format!("it is not {}", format.name);
-            return Err(Error::new(formats::Kind::Malformed, what).format(format.name));
+            return Err(Error::new(Kind::Malformed, what).format(format.name));
         }
         None => match formats::probe(FORMATS, source) {
-            Err(error) if error.kind() == formats::Kind::Unsupported => formats::format("raw")?,
+            Err(error) if error.kind() == Kind::Unsupported => formats::format("raw")?,
             other => other?,
         },
     };
@@ -125,7 +125,11 @@ fn file(source: &dyn Source, stated: Option<&'static Format>, limits: &Limits) -
 fn check(source: Arc<dyn Source>, facts: &mut Facts, limits: &Limits) -> Result<()> {
     let format = formats::format(facts.format)?;
     if let Some(entries) = format.entries {
-        entries(&*source, limits, &mut |_| Ok(())).map_err(|error| error.format(format.name))?;
+        match entries(&*source, limits, &mut |_| Ok(())) {
+            // A volume whose files are not read here is a disk all the same.
+            Err(error) if error.kind() == Kind::Unsupported => {}
+            listed => listed.map_err(|error| error.format(format.name))?,
+        }
     }
     let inside = |reference: &Reference| {
         reference.held.as_ref().is_some_and(|held| held.stretches.is_some())

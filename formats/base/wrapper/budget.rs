@@ -22,7 +22,7 @@ impl Budget {
     /// For a file of so many bytes; if that is not known, only what the caller allows altogether.
     pub(crate) fn new(packed: Option<u64>, limits: &Limits) -> Budget {
         let by_ratio =
-            |packed: u64| packed.saturating_mul(limits.max_ratio).max(limits.ratio_floor);
+            |packed: u64| packed.saturating_mul(limits.max_ratio).max(limits.unpacked_floor);
         let most = packed.map_or(u64::MAX, by_ratio).min(limits.max_output);
         Budget { most, ratio: limits.max_ratio, spent: AtomicU64::new(0) }
     }
