@@ -35,7 +35,7 @@ pub(crate) struct Members {
     limits: Limits,
     state: State,
     /// Members that have been begun, and bytes that they gave.
-    members: u64,
+    begun: u64,
     given: u64,
 }
 
@@ -54,12 +54,12 @@ impl Members {
     pub(crate) fn new(wrapper: Wrapper, packed: Box<dyn Read + Send>, limits: &Limits) -> Members {
         let input = BufReader::with_capacity(BUFFER, packed);
         let (limits, state) = (limits.clone(), State::Between(input));
-        Members { wrapper, limits, state, members: 0, given: 0 }
+        Members { wrapper, limits, state, begun: 0, given: 0 }
     }
 
     /// The next member, if there is one.
     fn begin(&mut self, mut input: Input) -> io::Result<State> {
-        let begun = self.members > 0;
+        let begun = self.begun > 0;
         let mut padded = false;
         loop {
             let front = input.fill_buf()?;
@@ -84,9 +84,9 @@ impl Members {
             let name = wrapper.name();
             return Err(damaged(format!("behind its end there are bytes that are not {name}")));
         }
-        self.members += 1;
-        if crumbles(self.members, self.given, &self.limits) {
-            let (members, given) = (self.members, self.given);
+        self.begun += 1;
+        if crumbles(self.begun, self.given, &self.limits) {
+            let (members, given) = (self.begun, self.given);
             let what = format!("it has {members} members with {given} bytes in them all");
             return Err(io::Error::other(Error::limit(what)));
         }
