@@ -37,7 +37,7 @@ fuzz_target!(|text: &[u8]| {
                 }
             };
             let extents = facts.references.iter().filter(|one| one.role == Role::Extent).count();
-            assert!(extents <= limits.max_files, "{extents} files");
+            assert!(extents as u64 <= limits.max_entries, "{extents} files");
             let mut options = OpenOptions::new(FORMATS, &limits);
             options.resolver = Arc::new(Blank(1 << 16));
             if let Ok(disk) = formats::open(source, format, &options) {
