@@ -57,6 +57,7 @@ if command -v python3 >/dev/null && [ ! -x target/oslo/bin/python3 ]; then
 fi
 
 command -v cargo-fuzz >/dev/null || cargo install --locked --quiet cargo-fuzz
+command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
 
 step 'format'
 cargo fmt --all --check
@@ -64,12 +65,25 @@ step 'lint'
 cargo clippy --workspace --all-targets --quiet -- -D warnings
 step 'documentation'
 RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
-if command -v cargo-deny >/dev/null; then
-    step 'licences and sources of dependencies'
-    cargo deny --all-features check licenses bans sources
+step 'dependencies: licences, sources, advisories'
+cargo deny --all-features check licenses bans sources
+if cargo deny fetch db; then
+    cargo deny --all-features check advisories
+else
+    echo 'skipped: the list of advisories is not to be had'
 fi
 step 'tests'
 cargo test --workspace
+step 'the base under an interpreter that sees undefined behaviour'
+# Libraries of C and mapped files are nothing for it: these parts are without.
+if cargo +nightly miri --version >/dev/null 2>&1 ||
+    rustup component add miri --toolchain nightly >/dev/null 2>&1; then
+    MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --quiet -p formats --lib -- \
+        base::model base::storage::span base::storage::slice base::storage::memory \
+        base::storage::pieces base::storage::window base::manifest base::tar
+else
+    echo 'skipped: there is no miri here'
+fi
 step 'a parser that attacks'
 cargo test --features broken --test sandbox
 step 'fuzz targets, briefly'

@@ -79,7 +79,9 @@ fn look_over(format: &Format, image: &dyn Image) {
     }
     if sound && at == size {
         let survey = Survey::of(image, &Limits { max_ratio: u64::MAX, ..Limits::default() });
-        let survey = survey.expect("a map that was walked before");
-        assert_eq!(survey.data + survey.zero, size, "{}", format.name);
+        match survey {
+            Ok(survey) => assert_eq!(survey.data + survey.zero, size, "{}", format.name),
+            Err(error) => assert_eq!(error.kind(), Kind::Truncated, "{error:?}"),
+        }
     }
 }

@@ -21,6 +21,7 @@ use landlock::{
     RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::args::{Opening, began};
@@ -62,12 +63,15 @@ pub(crate) struct Reach<'a> {
     network: bool,
     /// Whether files are made on the way.
     files: bool,
+    /// Why a file cannot be reached, though it is there.
+    failure: Option<Error>,
 }
 
 impl<'a> Reach<'a> {
     /// What the flags allow, and no more yet.
     pub(crate) fn of(opening: &'a Opening) -> Reach<'a> {
-        let mut reach = Reach { opening, rights: Vec::new(), network: false, files: false };
+        let mut reach =
+            Reach { opening, rights: Vec::new(), network: false, files: false, failure: None };
         if let Some(Some(folder)) = opening.allow_refs.as_ref().filter(|_| !opening.untrusted) {
             reach.allow(folder, AccessFs::ReadFile | AccessFs::ReadDir);
         }
@@ -135,14 +139,22 @@ impl<'a> Reach<'a> {
 
     fn allow(&mut self, path: &Path, rights: impl Into<BitFlags<AccessFs>>) {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        if let Ok(file) = rustix::fs::openat(CWD, path, flags, Mode::empty()) {
-            self.rights.push((file, rights.into()));
+        match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+            Ok(file) => self.rights.push((file, rights.into())),
+            // What is not there, or not to be reached, is told when it is opened.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP) => {}
+            Err(error) => {
+                self.failure.get_or_insert(Error::io("cannot open", error.into()).path(path));
+            }
         }
     }
 
     /// Gives up everything else, and listens to signals from then on. `Unsupported` if the kernel
     /// cannot do that and --untrusted wants it.
     pub(crate) fn close(mut self) -> Result<()> {
+        if let Some(error) = self.failure.take() {
+            return Err(error);
+        }
         formats::keep_scratch(SCRATCH);
         formats::default_threads();
         if self.network {
