@@ -193,7 +193,9 @@ impl<'a> Reach<'a> {
         let done = self.rules().map_err(|error| format!("Landlock failed: {error}"))?;
         match done {
             RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
-            RulesetStatus::NotEnforced => Err("this kernel has no Landlock (Linux 5.13)".into()),
+            RulesetStatus::NotEnforced => {
+                Err("this kernel has no Landlock, as Linux has from 5.13 on".into())
+            }
         }
     }
 

@@ -118,3 +118,30 @@ fn strictly_only_sound_images_are_images() {
     }
     assert!(!path.join("b.raw").exists());
 }
+
+/// An old kernel does not know these calls.
+#[test]
+fn a_kernel_that_cannot_lock_is_told_of_and_nothing_for_untrusted_images() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("disk.raw"), vec![7; 1 << 20]).unwrap();
+    if !does("strace", folder.path(), &["-o", "log", "true"]) {
+        return;
+    }
+    let faults = ["landlock_create_ruleset:error=ENOSYS", "seccomp:error=EINVAL"];
+    for (fault, lacks) in faults.into_iter().zip(["Landlock", "filter of system calls"]) {
+        let inspect = |flag: &str| {
+            let inject = format!("inject={fault}");
+            let mut command = Command::new("strace");
+            command.args(["-f", "-o", "log", "-e", &inject, env!("CARGO_BIN_EXE_diskwright")]);
+            command.args(["inspect", flag, "disk.raw"]).current_dir(folder.path());
+            told(&command.output().unwrap())
+        };
+        assert_eq!(inspect("--output=human"), (0, String::new()), "nothing is said unasked");
+        let (code, said) = inspect("-v");
+        assert!(code == 0 && said.lines().count() == 1 && said.contains(lacks), "{said}");
+        let (code, said) = inspect("--untrusted");
+        assert!(code == 4 && said.contains(lacks), "{code} {said}");
+    }
+    let known = run(folder.path(), &["inspect", "-v", "--untrusted", "disk.raw"]);
+    assert_eq!(told(&known), (0, String::new()), "this kernel can");
+}
