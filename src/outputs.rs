@@ -93,11 +93,11 @@ impl Place {
         Ok(Place { path: path.into(), caching, open })
     }
 
-    /// The folder in which it still has to get its name, and whether a name goes away there.
-    pub(crate) fn folder(&self) -> Option<(PathBuf, bool)> {
+    /// The name that it still has to get, and whether one goes away in that folder.
+    pub(crate) fn named(&self) -> Option<(PathBuf, bool)> {
         let Open::File(own) = &self.open else { return None };
         let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
-        Some((policy::folder(&path).into(), own.takes_a_name_away()))
+        Some((path, own.takes_a_name_away()))
     }
 }
 

@@ -114,15 +114,16 @@ impl<'a> Reach<'a> {
 
     /// An output that is open, and gets its name in the end. `others`: it brings files along.
     pub(crate) fn names(mut self, output: &Place, others: bool) -> Self {
-        let Some((folder, takes_away)) = output.folder() else { return self };
-        self.allow(&folder, AccessFs::MakeReg);
+        let Some((path, takes_away)) = output.named() else { return self };
+        let mut rights = BitFlags::from(AccessFs::MakeReg);
         if takes_away {
-            self.allow(&folder, AccessFs::RemoveFile);
+            rights |= AccessFs::RemoveFile;
         }
         if others {
             self.files = true;
-            self.allow(&folder, new_files());
+            rights |= new_files();
         }
+        self.allow_for(&path, policy::folder(&path), rights);
         self
     }
 
@@ -138,13 +139,19 @@ impl<'a> Reach<'a> {
     }
 
     fn allow(&mut self, path: &Path, rights: impl Into<BitFlags<AccessFs>>) {
+        self.allow_for(path, path, rights);
+    }
+
+    /// `shown`: for which file it is.
+    fn allow_for(&mut self, shown: &Path, path: &Path, rights: impl Into<BitFlags<AccessFs>>) {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+        let open = || rustix::fs::openat(CWD, path, flags, Mode::empty());
+        match rustix::io::retry_on_intr(open) {
             Ok(file) => self.rights.push((file, rights.into())),
             // What is not there, or not to be reached, is told when it is opened.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP) => {}
             Err(error) => {
-                self.failure.get_or_insert(Error::io("cannot open", error.into()).path(path));
+                self.failure.get_or_insert(Error::io("cannot open", error.into()).path(shown));
             }
         }
     }
