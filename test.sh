@@ -85,6 +85,7 @@ else
     echo 'skipped: there is no miri here'
 fi
 step 'a parser that attacks'
+cargo clippy --workspace --all-targets --features broken --quiet -- -D warnings
 cargo test --features broken --test sandbox
 step 'fuzz targets, briefly'
 fuzz/run.sh "$FUZZ_SECONDS"

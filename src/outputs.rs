@@ -96,6 +96,9 @@ impl Place {
     /// The name that it still has to get, and whether one goes away in that folder.
     pub(crate) fn named(&self) -> Option<(PathBuf, bool)> {
         let Open::File(own) = &self.open else { return None };
+        if !own.gets_a_name() {
+            return None;
+        }
         let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
         Some((path, own.takes_a_name_away()))
     }

@@ -6,6 +6,8 @@
 //!   BROKEN\n  then the name of a file to make, up to the end of the line, then a port
 //! ```
 
+#![allow(clippy::disallowed_methods, reason = "it does what is not allowed")]
+
 use std::fs::File;
 use std::io;
 use std::net::{TcpStream, UdpSocket};

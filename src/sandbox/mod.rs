@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use formats::{Error, Result};
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, AddRuleError, AddRulesError, BitFlags, CompatLevel,
+    Compatible, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
+    Scope,
 };
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -178,7 +179,7 @@ impl<'a> Reach<'a> {
         let left = calls::Left {
             network: self.network,
             files: self.files,
-            beneath: opening.allow_refs.is_some(),
+            beneath: opening.allow_refs.is_some() && !opening.untrusted,
         };
         let lacks = [self.landlock().err(), calls::filter(&left).err()];
         for lack in lacks.into_iter().flatten() {
@@ -219,7 +220,10 @@ impl<'a> Reach<'a> {
             let file = File::from(file);
             let folder = file.metadata().is_ok_and(|data| data.is_dir());
             let all = if folder { rights } else { rights & AccessFs::from_file(KNOWN) };
-            ruleset = ruleset.add_rule(PathBeneath::new(file, all))?;
+            match (&mut ruleset).add_rule(PathBeneath::new(file, all)) {
+                Err(error) if !is_nowhere(&error) => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
         }
         Ok(ruleset.restrict_self()?.ruleset)
     }
@@ -240,6 +244,16 @@ fn bound_resources(opening: &Opening) {
             report::failure(&error);
             std::process::exit(Exit::Failed(error.kind()).code().into());
         });
+    }
+}
+
+/// Whether there was no rule to be made for a file that lies in no folder: for a pipe, which is
+/// open already and needs none.
+fn is_nowhere(error: &RulesetError) -> bool {
+    let RulesetError::AddRules(AddRulesError::Fs(error)) = error else { return false };
+    match error {
+        AddRuleError::AddRuleCall { source, .. } => source.raw_os_error() == Some(libc::EBADFD),
+        _ => false,
     }
 }
 

@@ -3,9 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may fail")]
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use formats::{Limits, Memory, Value};
 use serde_json::Value as Json;
@@ -42,13 +43,15 @@ fn the_attacks_come_through_where_nothing_keeps_them_in() {
 }
 
 /// What commands do with an image, and whether they end well.
-const DEEDS: [&[&str]; 6] = [
+const DEEDS: [&[&str]; 8] = [
     &["inspect", "--output", "json", "image"],
     &["inspect", "--output", "json", "--untrusted", "image"],
     &["inspect", "--output", "json", "--allow-refs", "image"],
     &["inspect", "--output", "json", "--allow-refs=sub", "image"],
     &["inspect", "--output", "json", "-f", "broken", "image"],
     &["inspect", "--output", "json", "-"],
+    &["inspect", "--output", "json", "--untrusted", "-"],
+    &["inspect", "--output", "json", "--untrusted", "/dev/stdin"],
 ];
 
 #[test]
@@ -57,9 +60,13 @@ fn a_parser_that_was_taken_over_reaches_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     std::fs::write(folder.path().join("image"), image(folder.path(), &listener)).unwrap();
     std::fs::create_dir(folder.path().join("sub")).unwrap();
-    for words in DEEDS {
+    for (words, piped) in DEEDS.into_iter().flat_map(|words| [(words, false), (words, true)]) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_diskwright"));
-        let stdin = std::fs::File::open(folder.path().join("image")).unwrap();
+        let (pipe, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(&image(folder.path(), &listener)).unwrap();
+        drop(writer);
+        let file = std::fs::File::open(folder.path().join("image")).unwrap();
+        let stdin = if piped { Stdio::from(pipe) } else { Stdio::from(file) };
         let output = command.args(words).current_dir(folder.path()).stdin(stdin).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let told: Json = serde_json::from_str(&text)

@@ -124,6 +124,11 @@ impl Output {
         self.file.clone()
     }
 
+    /// Whether it has no name yet, or a temporary one.
+    pub fn gets_a_name(&self) -> bool {
+        !matches!(self.stage, Stage::InPlace)
+    }
+
     /// Whether a name goes away when this one gets its own: that of a file that it replaces, or a
     /// temporary one.
     pub fn takes_a_name_away(&self) -> bool {
