@@ -251,10 +251,8 @@ fn bound_resources(opening: &Opening) {
 /// open already and needs none.
 fn is_nowhere(error: &RulesetError) -> bool {
     let RulesetError::AddRules(AddRulesError::Fs(error)) = error else { return false };
-    match error {
-        AddRuleError::AddRuleCall { source, .. } => source.raw_os_error() == Some(libc::EBADFD),
-        _ => false,
-    }
+    let AddRuleError::AddRuleCall { source, .. } = error else { return false };
+    source.raw_os_error() == Some(libc::EBADFD)
 }
 
 /// What it takes to make files and to give them their names.
