@@ -353,7 +353,7 @@ fn libvhdi_sees_the_same_in_a_differencing_image() {
     place.must("vhdimount", &["child.vhd", "mounted"]);
     // The parent is the first of the two.
     let theirs = std::fs::read(place.path("mounted/vhdi2"));
-    place.must("umount", &["mounted"]);
+    place.unmount("mounted");
     let ours = read_all(&*place.open("child.vhd", "vhd")).unwrap();
     let theirs = theirs.unwrap();
     let differs = ours.iter().zip(&theirs).position(|(one, two)| one != two);

@@ -379,7 +379,7 @@ fn seeds_and_config_drives_are_found_and_read_back() {
                 std::fs::create_dir_all(place.path("mounted")).unwrap();
                 place.must("mount", &["-o", options, "ours.iso", "mounted"]);
                 let found = lies(&place.path("mounted"));
-                place.must("umount", &["mounted"]);
+                place.unmount("mounted");
                 same(options, found, &files, true);
             }
         }

@@ -50,7 +50,7 @@ fn libvhdi_agrees(place: &Place, what: &str, image: &str) {
             at += len as u64;
         }
     });
-    place.must("umount", &["mounted"]);
+    place.unmount("mounted");
     std::fs::remove_dir(&folder).unwrap();
     if let Err(panic) = same {
         std::panic::resume_unwind(panic);

@@ -170,7 +170,7 @@ fn libvhdi(place: &Place) -> Option<Vec<u8>> {
         return None;
     }
     let read = std::fs::read(place.path("mount/vhdi1"));
-    place.must("umount", &["mount"]);
+    place.unmount("mount");
     Some(read.unwrap())
 }
 

@@ -76,12 +76,7 @@ fn libvmdk_agrees(place: &Place, what: &str, image: &str) -> bool {
         return false;
     }
     let read = std::fs::read(mount.path().join("vmdk1"));
-    // It is busy for a moment if another trial starts a program just now.
-    let unmounted = (0..50).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        place.run("fusermount", &["-u", at]).status.success()
-    });
-    assert!(unmounted, "{what}");
+    place.unmount(at);
     assert!(read.unwrap() == place.get("disk"), "{what}");
     true
 }

@@ -99,6 +99,16 @@ impl Place {
         done.stdout
     }
 
+    /// Takes down what another program shows. A process that another trial is about to start holds
+    /// it for a moment: that passes.
+    pub(crate) fn unmount(&self, at: &str) {
+        let down = |_| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            self.run("umount", &[at]).status.success()
+        };
+        assert!((0..100).any(down), "{at} stays busy");
+    }
+
     pub(crate) fn source(&self, name: &str) -> Arc<ImageFile> {
         Arc::new(ImageFile::open(&self.path(name), Access::Read, Caching::Writeback).unwrap())
     }
