@@ -165,18 +165,18 @@ pub(crate) fn is_none_of<'a>(
     output: &Path,
     inputs: impl IntoIterator<Item = &'a PathBuf>,
 ) -> Result<()> {
-    let there = formats::Output::occupant(output);
-    let is_there = |input: &PathBuf| formats::Output::occupant(input) == there;
-    if there.is_some() && inputs.into_iter().any(is_there) {
-        return Err(Error::invalid("the output is also an input").path(output));
-    }
-    Ok(())
+    let files = inputs.into_iter().map(|input| formats::Output::occupant(input));
+    is_elsewhere(output, files)
 }
 
 /// `Invalid` if the output is one of the files that are read: it would be lost.
 pub(crate) fn not_an_input(output: &Path, inputs: &[Arc<dyn Source>]) -> Result<()> {
+    is_elsewhere(output, inputs.iter().map(|input| input.identity()))
+}
+
+fn is_elsewhere(output: &Path, mut files: impl Iterator<Item = Option<(u64, u64)>>) -> Result<()> {
     let there = formats::Output::occupant(output);
-    if there.is_some() && inputs.iter().any(|input| input.identity() == there) {
+    if there.is_some() && files.any(|file| file == there) {
         return Err(Error::invalid("the output is also an input").path(output));
     }
     Ok(())

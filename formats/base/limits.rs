@@ -34,7 +34,8 @@ pub struct Limits {
     /// What is wrapped around an image may unpack to this size whatever the ratio: that takes time
     /// before anything is known of the image.
     pub unpacked_floor: u64,
-    /// When all work on an image has to be done: its source cannot be read any more then.
+    /// When all work on an image has to be done: bytes that were given by
+    /// [`Input::within`](crate::Input::within) cannot be read any more then.
     pub deadline: Option<Instant>,
 }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Allocated, Source};
-use crate::base::error::Error;
+use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
 
 /// A source, or bytes that go by, until a deadline: from then on each read fails with `Limit`.
 ///
-/// Whatever is done to an image reads it, so that every deed on it ends.
+/// Whatever is done to an image reads it, but for files that a policy gives for the names in it,
+/// and for a file that is changed in place: the program ends work on those by a clock of its own.
 pub(crate) struct Timed<S> {
     inner: S,
     deadline: Instant,
@@ -77,6 +78,10 @@ impl Source for Timed<Arc<dyn Source>> {
         self.inner.file()
     }
 
+    fn still_whole(&self) -> Result<()> {
+        self.inner.still_whole()
+    }
+
     fn stored(&self) -> Option<u64> {
         self.inner.stored()
     }
@@ -94,8 +99,25 @@ impl Source for Timed<Arc<dyn Source>> {
 mod tests {
     use super::*;
     use crate::base::error::Kind;
-    use crate::base::storage::{Memory, Window};
+    use crate::base::storage::{Access, Caching, ImageFile, Memory, Window};
     use std::time::Duration;
+
+    // Seen when it was read again: with a deadline, an input that was cut short while it was copied
+    // was taken for whole. Why: the question did not reach the file behind it.
+    #[test]
+    fn a_file_that_was_cut_short_is_not_whole_because_of_a_deadline() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        file.as_file().set_len(1 << 20).expect("grown");
+        let image = ImageFile::open(file.path(), Access::Read, Caching::Writeback).expect("there");
+        let limits = Limits {
+            deadline: Some(Instant::now() + Duration::from_secs(600)),
+            ..Limits::default()
+        };
+        let source = Timed::within(Arc::new(image), &limits);
+        source.still_whole().expect("it is");
+        file.as_file().set_len(10_000).expect("cut");
+        assert_eq!(source.still_whole().expect_err("it was cut").kind(), Kind::Truncated);
+    }
 
     #[test]
     fn what_is_out_of_time_is_not_read() {
