@@ -86,7 +86,7 @@ fuzz() {
     $fuzzer run -O -a "$1" -- -max_total_time="$seconds" -max_len=262144 \
         -dict=fuzz/corpus/dictionary -rss_limit_mb=512 -timeout="${TIMEOUT:-10}" -print_final_stats=1 > "fuzz/artifacts/$1.log" 2>&1 || status=$?
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "fuzz/artifacts/$1.log")
-    X
+    found=$(find "fuzz/artifacts/$1" -type f | wc -l)
     reached=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "fuzz/artifacts/$1.log" | tail -n 1)
     echo "$1: ${runs:-no} executions, ${reached:-no} edges, $found findings (exit $status)"
     [ "$status" = 0 ]
