@@ -38,7 +38,17 @@ pub(crate) fn find(
     caching: Caching,
     algorithms: &[Algorithm],
 ) -> Result<Found> {
-    let mut input = open(path, opening, caching)?.within(&opening.limits());
+    let input = open(path, opening, caching)?.within(&opening.limits());
+    inside(input, format, opening, algorithms)
+}
+
+/// What is inside these bytes, which are those of a file as it is.
+pub(crate) fn inside(
+    mut input: Input,
+    format: Option<&'static Format>,
+    opening: &Opening,
+    algorithms: &[Algorithm],
+) -> Result<Found> {
     let digests = Digests::of(&mut input, algorithms);
     let as_it_is = match (format, &input) {
         (Some(format), _) if format.name == "raw" => true,
@@ -53,7 +63,7 @@ pub(crate) fn find(
 }
 
 /// The bytes of what was named, as they are.
-fn open(path: &Path, opening: &Opening, caching: Caching) -> Result<Input> {
+pub(crate) fn open(path: &Path, opening: &Opening, caching: Caching) -> Result<Input> {
     if remote::is_url(path) {
         let name = remote::shown(path).to_string_lossy().into_owned();
         return Ok(match remote::open(path)? {
@@ -148,6 +158,11 @@ impl Digests {
             }
         };
         Digests { algorithms: algorithms.to_vec(), way }
+    }
+
+    /// Whether there will be any.
+    pub(crate) fn are_wanted(&self) -> bool {
+        !self.algorithms.is_empty()
     }
 
     /// Begins to read the input, where it does not go by anyway.

@@ -5,6 +5,7 @@ mod commands;
 mod exit;
 mod folder;
 mod input;
+mod inspection;
 mod origin;
 mod outputs;
 mod policy;

@@ -85,7 +85,7 @@ fn look(path: &Path, args: &Args) -> Result<Vec<Info>> {
     let source = match found.input {
         Input::Whole(source) => source,
         Input::Forward(forward) if !args.backing_chain => {
-            let (facts, len) = super::inspect::stream(forward, stated, &limits)
+            let (facts, len) = crate::inspection::stream(forward, stated, &limits, false)
                 .map_err(|error| error.path(&shown))?;
             let path = shown.to_string_lossy().into_owned();
             return Ok(vec![Info { path, len, stored: None, wrappers, facts }]);

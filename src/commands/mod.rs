@@ -13,6 +13,7 @@ mod manual;
 mod map;
 mod measure;
 mod ova;
+mod preflight;
 mod resize;
 mod unpack;
 
@@ -40,6 +41,7 @@ enum Command {
     Convert(Box<convert::Args>),
     Info(info::Args),
     Inspect(inspect::Args),
+    Preflight(preflight::Args),
     Check(check::Args),
     Compare(compare::Args),
     Create(create::Args),
@@ -59,6 +61,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Convert(args) => convert::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Preflight(args) => preflight::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Create(args) => create::run(&args),

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use formats::{Access, Caching, ImageFile};
+use metadata::{Gate, Verdict};
+
 /// A file, and the name that the table knows it by.
 struct Sample {
     name: String,
@@ -70,6 +73,15 @@ fn theirs(place: &Path) -> Vec<Sample> {
         Sample { name, path }
     };
     files.map(sample).collect()
+}
+
+/// All of them, and how many are ours.
+fn samples(place: &Path) -> (Vec<Sample>, usize) {
+    let mut samples = ours("good", place);
+    samples.extend(ours("bad", place));
+    let own = samples.len();
+    samples.extend(theirs(place));
+    (samples, own)
 }
 
 /// The lines of the gate: its version, then a verdict for each file. `None` if it is not here.
@@ -147,10 +159,7 @@ fn explains(row: &Row, name: &str, theirs: &str, ours: &[String]) -> bool {
 #[test]
 fn ours_is_as_strict_as_the_gate_of_an_image_service_or_there_is_a_reason() {
     let place = tempfile::tempdir().unwrap();
-    let mut samples = ours("good", place.path());
-    samples.extend(ours("bad", place.path()));
-    let own = samples.len();
-    samples.extend(theirs(place.path()));
+    let (samples, own) = samples(place.path());
     let Some((version, verdicts)) = gate(&samples) else {
         return eprintln!("skipped: there is no oslo.utils here; test.sh gets it");
     };
@@ -187,4 +196,28 @@ fn ours_is_as_strict_as_the_gate_of_an_image_service_or_there_is_a_reason() {
     let all = samples.len();
     eprintln!("{all} files: ours alone refuses {stricter}, theirs alone {laxer}");
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn what_the_gate_says_is_foretold() {
+    let place = tempfile::tempdir().unwrap();
+    let (samples, _) = samples(place.path());
+    let Some((version, verdicts)) = gate(&samples) else {
+        return eprintln!("skipped: there is no oslo.utils here; test.sh gets it");
+    };
+    let mut wrong = Vec::new();
+    for (sample, theirs) in samples.iter().zip(&verdicts) {
+        let file = ImageFile::open(&sample.path, Access::Read, Caching::Writeback).unwrap();
+        let gate = Gate::of(&file).unwrap();
+        let ours = match (&gate.verdict, gate.format()) {
+            (Verdict::Confused, _) => "none AttributeError".to_string(),
+            (_, None) => format!("none several {}", gate.formats.join("+")),
+            (verdict, Some(format)) => format!("{format} {verdict}"),
+        };
+        if ours != *theirs {
+            wrong.push(format!("{}: theirs {theirs}, foretold {ours}", sample.name));
+        }
+    }
+    eprintln!("oslo.utils {version}: {} files, {} foretold wrong", samples.len(), wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
