@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use contents::{Budget, Contents};
 use formats::{
     Algorithm, Caching, Digest, Error, FORMATS, Facts, Finding, Format, Forward, Hazard,
     HazardKind, Ingest, Input, Kind, Limits, Links, OpenOptions, Reference, Result, Severity,
@@ -12,6 +13,7 @@ use formats::{
 
 use crate::args::Opening;
 use crate::input::{self, Found};
+use crate::policy;
 use crate::remote;
 
 /// What a look brings.
@@ -33,6 +35,35 @@ pub(crate) struct Inspection {
 }
 
 impl Inspection {
+    /// What lies on the disk, read through the image; a sentence if nobody looked.
+    pub(crate) fn contents(
+        &self,
+        path: &Path,
+        opening: &Opening,
+    ) -> Result<std::result::Result<Contents, String>> {
+        let Some(source) = &self.source else {
+            return Ok(Err("the disk was not looked into: it went by only once".into()));
+        };
+        let format = formats::format(self.facts.format)?;
+        if format.open.is_none() && !format.holds_disks {
+            let name = format.name;
+            return Ok(Err(format!("the disk was not looked into: {name} is not read here")));
+        }
+        let limits = opening.limits();
+        let options = policy::open_options(path, opening, &limits)?;
+        let looked = formats::open(source.clone(), format, &options)
+            .and_then(|disk| contents::look(disk.into(), &Budget::default()));
+        match looked {
+            Err(error) if error.kind() == Kind::Cancelled => Err(error),
+            // Its hazards say which.
+            Err(error) if error.kind() == Kind::Refused && !self.facts.references.is_empty() => {
+                Ok(Err("the disk was not looked into: it needs other files".into()))
+            }
+            Err(error) => Ok(Err(format!("the disk was not looked into: {error}"))),
+            Ok(contents) => Ok(Ok(contents)),
+        }
+    }
+
     /// Looks at what is named `path`, which has to be of the format that is stated, if one is.
     pub(crate) fn of(
         path: &Path,

@@ -64,6 +64,14 @@ pub struct Subject<'a> {
     pub disk_format: Option<&'a str>,
 }
 
+impl<'a> Subject<'a> {
+    /// An image of which only this is known.
+    pub fn new(gate: &'a Gate, facts: &'a Facts) -> Subject<'a> {
+        let wrappers = &[];
+        Subject { gate, wrappers, facts, firmware: None, architecture: None, disk_format: None }
+    }
+}
+
 /// What becomes of an image at a target.
 #[derive(Debug, Default)]
 pub struct Judgement {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use formats::{Caching, Facts, HazardKind, Input, Result, Role, Snapshot, Source, Value, Wrapper};
+use metadata::json_value;
 use serde_json::{Map, Value as Json, json};
 
 use crate::args::{Opening, OutputKind};
@@ -136,7 +137,7 @@ impl Info {
         }
         if !facts.details.is_empty() {
             let data: Map<_, _> =
-                facts.details.iter().map(|d| (d.name.to_owned(), value_json(&d.value))).collect();
+                facts.details.iter().map(|d| (d.name.to_owned(), json_value(&d.value))).collect();
             add("format-specific", json!({"type": facts.format, "data": data}));
         }
         if let Some(backing) = backing {
@@ -250,18 +251,6 @@ fn date(seconds: u32) -> String {
     let moment = time::OffsetDateTime::from_unix_timestamp(i64::from(seconds));
     let text = moment.ok().and_then(|moment| moment.format(&layout).ok());
     text.expect("32 bits of seconds end in 2106")
-}
-
-pub(super) fn value_json(value: &Value) -> Json {
-    match value {
-        Value::Flag(flag) => json!(flag),
-        Value::Number(number) | Value::Bytes(number) => json!(number),
-        Value::Text(text) => json!(text),
-        Value::List(list) => list.iter().map(value_json).collect(),
-        Value::Map(map) => {
-            map.iter().map(|(name, value)| ((*name).to_owned(), value_json(value))).collect()
-        }
-    }
 }
 
 /// A value as people read it.

@@ -83,21 +83,23 @@ fn judge(
         }
         looked => looked,
     };
-    let judgement = |target: &&Target| match &looked {
-        Ok(inspection) => {
-            let wrappers: Vec<_> = inspection.wrappers.iter().map(|one| one.name()).collect();
-            target.judge(&Subject {
-                gate,
-                wrappers: &wrappers,
-                facts: &inspection.facts,
-                firmware: None,
-                architecture: None,
-                disk_format: args.disk_format.as_deref(),
-            })
+    let inspection = match looked {
+        Ok(inspection) => inspection,
+        Err(error) => {
+            return Ok(targets.iter().map(|one| one.judge_unread(gate, &error)).collect());
         }
-        Err(error) => target.judge_unread(gate, error),
     };
-    Ok(targets.iter().map(judgement).collect())
+    let boot = inspection.contents(&args.path, &args.opening)?.unwrap_or_default().boot;
+    let wrappers: Vec<_> = inspection.wrappers.iter().map(|one| one.name()).collect();
+    let subject = Subject {
+        gate,
+        wrappers: &wrappers,
+        facts: &inspection.facts,
+        firmware: boot.firmware.map(|known| known.value.name()),
+        architecture: boot.architecture.map(|known| known.value),
+        disk_format: args.disk_format.as_deref(),
+    };
+    Ok(targets.iter().map(|target| target.judge(&subject)).collect())
 }
 
 fn tell(args: &Args, gate: &Gate, told: &[(&Target, &Judgement)]) {

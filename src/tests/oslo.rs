@@ -4,85 +4,17 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it is wrong")]
 #![allow(clippy::print_stderr, reason = "what is skipped is said aloud")]
 
+#[path = "samples.rs"]
+#[allow(dead_code, reason = "other tests use other parts of it")]
+mod samples;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use formats::{Access, Caching, ImageFile};
 use metadata::{Gate, Verdict};
-
-/// A file, and the name that the table knows it by.
-struct Sample {
-    name: String,
-    path: PathBuf,
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
-}
-
-/// What is in a folder, in order.
-fn list(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap();
-    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    paths
-}
-
-/// Unpacks a file, by the program of this name.
-fn unpack(program: &str, from: &Path, to: &Path) {
-    std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-    let file = std::fs::File::create(to).unwrap();
-    let status = Command::new(program).args(["-dcq"]).arg(from).stdout(file).status();
-    assert!(status.unwrap().success(), "{}", from.display());
-}
-
-/// The images of a folder of testdata.
-fn ours(which: &str, place: &Path) -> Vec<Sample> {
-    let folders = list(&root().join("testdata").join(which));
-    let packed = folders.iter().flat_map(|folder| list(folder));
-    let packed = packed.filter(|path| path.extension().is_some_and(|end| end == "zst"));
-    let sample = |from: PathBuf| {
-        let folder = from.parent().unwrap().file_name().unwrap().to_str().unwrap();
-        let stem = from.file_stem().unwrap().to_str().unwrap();
-        let name = format!("{which}/{folder}/{stem}");
-        let path = place.join(&name);
-        unpack("zstd", &from, &path);
-        Sample { name, path }
-    };
-    packed.map(sample).collect()
-}
-
-/// The images that others made, where they are.
-fn theirs(place: &Path) -> Vec<Sample> {
-    let beside = root().join("../shared");
-    let shared = std::env::var_os("DISKWRIGHT_SHARED").map_or(beside, PathBuf::from);
-    let corpus = shared.join("corpus");
-    let Ok(text) = std::fs::read_to_string(corpus.join("manifest.tsv")) else {
-        eprintln!("skipped: there is no corpus here; $DISKWRIGHT_SHARED says where it is");
-        return Vec::new();
-    };
-    let files = text.lines().skip(1).map(|line| line.split('\t').next().unwrap());
-    let sample = |file: &str| {
-        let (name, plain) = (format!("corpus/{file}"), corpus.join(file));
-        if plain.exists() {
-            return Sample { name, path: plain };
-        }
-        let path = place.join(&name);
-        unpack("xz", &corpus.join(format!("{file}.xz")), &path);
-        Sample { name, path }
-    };
-    files.map(sample).collect()
-}
-
-/// All of them, and how many are ours.
-fn samples(place: &Path) -> (Vec<Sample>, usize) {
-    let mut samples = ours("good", place);
-    samples.extend(ours("bad", place));
-    let own = samples.len();
-    samples.extend(theirs(place));
-    (samples, own)
-}
+use samples::{Sample, root, samples};
 
 /// The lines of the gate: its version, then a verdict for each file. `None` if it is not here.
 fn gate(samples: &[Sample]) -> Option<(String, Vec<String>)> {
