@@ -36,6 +36,13 @@ need g++ g++
 need cc gcc
 need strace strace
 need mkfs.ext4 e2fsprogs
+need mkfs.vfat dosfstools
+need mcopy mtools
+need mkfs.exfat exfatprogs
+need mkfs.ntfs ntfs-3g
+need mksquashfs squashfs-tools
+need pvcreate lvm2
+need blkid util-linux
 if [ ${#packages[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         export DEBIAN_FRONTEND=noninteractive

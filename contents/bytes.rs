@@ -69,11 +69,11 @@ impl<'a> Bytes<'a> {
 
     /// A GUID as Microsoft keeps it, its first three parts turned round; `None` if it is zero.
     pub(crate) fn guid(self, at: usize) -> Option<String> {
-        let [a, b, c, d, e, f, g, h, rest @ ..] = self.array::<16>(at)?;
-        let mut turned = [0; 16];
-        turned[..8].copy_from_slice(&[d, c, b, a, f, e, h, g]);
-        turned[8..].copy_from_slice(&rest);
-        uuid_text(turned)
+        let mut bytes = self.array::<16>(at)?;
+        for part in [0..4, 4..6, 6..8] {
+            bytes[part].reverse();
+        }
+        uuid_text(bytes)
     }
 }
 
@@ -89,5 +89,6 @@ fn uuid_text(bytes: [u8; 16]) -> Option<String> {
 
 /// Bytes in hexadecimal, small letters.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).expect("half a byte");
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
 }

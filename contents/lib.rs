@@ -45,6 +45,9 @@ pub use system::System;
 pub use systems::FileSystem;
 pub use table::{Partition, Problem, ProblemKind, Table, TableKind};
 
+/// What a root file system may lie in, or be, that is not read here.
+const CLOSED: [&str; 9] =
+    ["luks", "bitlocker", "lvm2", "raid", "zfs", "f2fs", "squashfs", "erofs", "ufs"];
 /// Partitions in which a file system is looked for.
 const PARTITIONS: usize = 64;
 
@@ -89,10 +92,16 @@ struct Place {
 impl Place {
     /// Where it is, for people.
     fn name(&self) -> String {
-        let kind = self.found.kind;
+        let kind = match self.found.kind {
+            "luks" | "bitlocker" => "encrypted volume",
+            "lvm2" => "part of a volume group",
+            "raid" => "part of a RAID",
+            "zfs" => "part of a ZFS pool",
+            kind => &format!("{kind} file system"),
+        };
         match &self.partition {
-            Some(partition) => format!("the {kind} file system in partition {}", partition.number),
-            None => format!("the {kind} file system"),
+            Some(partition) => format!("the {kind} in partition {}", partition.number),
+            None => format!("the {kind}"),
         }
     }
 
@@ -105,18 +114,21 @@ impl Place {
 /// or may not be: what is odd about its content is a note.
 pub fn look(image: Arc<dyn Image>, budget: &Budget) -> Result<Contents> {
     let disk = Rc::new(Disk::new(image, budget));
-    let mut contents = Contents::default();
-    contents.table = table::read(&disk).unwrap_or_else(|fault| {
+    let table = table::read(&disk).unwrap_or_else(|fault| {
         disk.complain("the partition table", &fault);
         None
     });
-    let mut places = places(&disk, contents.table.as_ref());
-    contents.file_systems = places.iter().map(FileSystem::of).collect();
+    let mut places = places(&disk, table.as_ref());
+    let file_systems = places.iter().map(FileSystem::of).collect();
     let root = system::root(&mut places);
-    contents.system = system::describe(&disk, &mut places, root);
-    contents.boot = boot::describe(&disk, contents.table.as_ref(), &mut places, root);
-    contents.notes = disk.finish()?;
-    Ok(contents)
+    if root.is_none() {
+        for place in places.iter().filter(|place| CLOSED.contains(&place.found.kind)) {
+            disk.note(format!("{}: what lies in it is not read", place.name()));
+        }
+    }
+    let system = system::describe(&disk, &mut places, root);
+    let boot = boot::describe(&disk, table.as_ref(), &mut places, root);
+    Ok(Contents { table, file_systems, boot, system, notes: disk.finish()? })
 }
 
 /// Every file system of a disk.

@@ -44,6 +44,38 @@ texts() {
     done
 }
 
+# Small disks with a system on them, as far as there are programs here that make them.
+disks() {
+    PATH=$PATH:/usr/sbin:/sbin
+    work=$(mktemp -d)
+    mkdir -p "$work/tree/etc" "$work/tree/boot" "$work/tree/usr/bin"
+    printf 'ID=debian\nVERSION_ID="12"\n' > "$work/tree/etc/os-release"
+    ln -s os-release "$work/tree/etc/link"
+    printf 'MZ' > "$work/tree/boot/vmlinuz-6.1.0"
+    make() { # NAME SIZE COMMAND...
+        name=$1
+        command -v "$3" >/dev/null || return 0
+        truncate -s "$2" "$work/disk"
+        shift 2
+        "$@" "$work/disk" > "$work/said" 2>&1 || true
+        fold < "$work/disk" > "$out/seed-$name"
+        [ "$(stat -c %s "$out/seed-$name")" -le 262144 ] || rm "$out/seed-$name"
+        rm "$work/disk"
+    }
+    out=$1
+    make ext4 2M mkfs.ext4 -q -O ^metadata_csum -d "$work/tree"
+    make ext3 1M mkfs.ext3 -q -b 1024 -N 32 -d "$work/tree"
+    make inline 1M mkfs.ext4 -q -N 32 -O inline_data,^metadata_csum -d "$work/tree"
+    make vfat 1M mkfs.vfat -n ESP
+    make vfat32 1M mkfs.vfat -F 32 -s 1
+    make ntfs 4M mkfs.ntfs -q -F -Q -L name
+    make exfat 2M mkfs.exfat -L name
+    make swap 64K mkswap -L swap
+    make gpt 1M sgdisk -n 1:64:+64K -t 1:ef00 -n 2:256:+64K
+    make btrfs 8M mkfs.btrfs -q -M -m single --rootdir "$work/tree"
+    rm -r "$work"
+}
+
 for target in $targets; do
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
     # A list of writes is no image: that target finds its own way.
@@ -61,6 +93,10 @@ for target in $targets; do
                 zstd -dcq "$packed" | head -c 100000 | $packer -c > "$seed.${packer%% *}"
             done
         done
+        continue
+    fi
+    if [ "$target" = contents ]; then
+        disks "fuzz/corpus/$target"
         continue
     fi
     for packed in testdata/good/*/*.zst testdata/bad/*/*.zst; do

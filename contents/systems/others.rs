@@ -41,14 +41,17 @@ fn moment(raw: Bytes, at: usize) -> Option<String> {
     Some(cuts.map(|(from, to)| &text[from..to]).join("-"))
 }
 
-/// The file system of DVDs, where the one of CDs is not there, too.
+/// The file system of DVDs, where the one of CDs is not there, too. Its signs follow each other in
+/// blocks, or in sectors of CDs where blocks are smaller.
 pub(super) fn udf(volume: &Volume) -> Read<Option<Found>> {
-    for sector in 16..24 {
-        let raw = volume.bytes(sector * 2048, 16)?;
-        match &raw[1..6] {
-            b"NSR02" | b"NSR03" => return Ok(Some(Found::new("udf"))),
-            b"BEA01" | b"BOOT2" | b"CD001" | b"CDW02" => {}
-            _ => return Ok(None),
+    for block in [2048, 4096] {
+        for index in 0..8 {
+            let raw = volume.bytes(32768 + index * block, 16)?;
+            match &raw[1..6] {
+                b"NSR02" | b"NSR03" => return Ok(Some(Found::new("udf"))),
+                b"BEA01" | b"BOOT2" | b"CD001" | b"CDW02" => {}
+                _ => break,
+            }
         }
     }
     Ok(None)

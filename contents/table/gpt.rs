@@ -50,7 +50,7 @@ pub(super) fn read(disk: &Rc<Disk>) -> Read<Option<Table>> {
         }
     }
     match primary {
-        Found::Sound(header) => with_primary(disk, header).map(Some),
+        Found::Sound(header) => with_primary(disk, &header).map(Some),
         Found::Damaged(what) => with_backup(disk, what),
         Found::Nothing => with_backup(disk, "there is no header at the start of the disk".into()),
     }
@@ -123,7 +123,7 @@ fn entries(disk: &Rc<Disk>, header: &Header) -> Read<Result<Vec<u8>, String>> {
     Ok(Err(format!("the GPT entries at {at} have the checksum {sum:08x}, and not {stated:08x}")))
 }
 
-fn with_primary(disk: &Rc<Disk>, header: Header) -> Read<Table> {
+fn with_primary(disk: &Rc<Disk>, header: &Header) -> Read<Table> {
     let mut problems = Vec::new();
     let mut problem = |kind, what| problems.push(Problem::new(kind, what));
     let sector = header.sector;
@@ -141,7 +141,7 @@ fn with_primary(disk: &Rc<Disk>, header: Header) -> Read<Table> {
         Some(at) => self::header(disk, at, sector)?,
         None => Found::Nothing,
     };
-    let own = entries(disk, &header)?;
+    let own = entries(disk, header)?;
     let mut raw = own.as_ref().ok().cloned();
     match backup {
         Found::Nothing => {
@@ -150,7 +150,7 @@ fn with_primary(disk: &Rc<Disk>, header: Header) -> Read<Table> {
         }
         Found::Damaged(what) => problem(ProblemKind::Backup, what),
         Found::Sound(backup) => {
-            if let Some(what) = difference(&header, &backup) {
+            if let Some(what) = difference(header, &backup) {
                 problem(ProblemKind::BackupDiffers, what);
             }
             match entries(disk, &backup)? {
@@ -164,7 +164,7 @@ fn with_primary(disk: &Rc<Disk>, header: Header) -> Read<Table> {
     if let Err(what) = own {
         problem(ProblemKind::Entries, what);
     }
-    Ok(table(&header, &raw.unwrap_or_default(), problems))
+    Ok(table(header, &raw.unwrap_or_default(), problems))
 }
 
 /// What two headers of a disk say differently.

@@ -79,7 +79,8 @@ pub(super) fn read(disk: &Rc<Disk>) -> Read<Option<Mbr>> {
     let Some(entries) = entries(&raw).filter(|_| sector.has(510, b"\x55\xaa")) else {
         return Ok(None);
     };
-    let sound = |entry: &Entry| entry.status & 0x7f == 0 && (!entry.is_used() || entry.first != 0);
+    let sound =
+        |entry: &Entry| [0, 0x80].contains(&entry.status) && (!entry.is_used() || entry.first != 0);
     if is_boot_sector || !entries.iter().all(sound) || !entries.iter().any(Entry::is_used) {
         return Ok(None);
     }

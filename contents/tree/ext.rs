@@ -20,21 +20,10 @@ const INLINE: u32 = 0x1000_0000;
 /// Features: the journal has to be replayed; numbers have 64 bits.
 const RECOVER: u32 = 0x4;
 const WIDE: u32 = 0x80;
-/// All incompatible features that matter nothing to a reader, or are seen to: file types, the
-/// journal, extents, 64 bits, many mounts, flexible groups, inodes for values, a seed for checksums,
-/// large folders, data in inodes, encryption, case folding.
-const KNOWN: u32 = 0x2
-    | RECOVER
-    | 0x40
-    | WIDE
-    | 0x100
-    | 0x200
-    | 0x400
-    | 0x2000
-    | 0x4000
-    | 0x8000
-    | 0x1_0000
-    | 0x2_0000;
+/// All incompatible features that matter nothing to a reader, or are seen to: file types, journal,
+/// extents, 64 bits, many mounts, flexible groups, inodes for values, a seed for checksums, large
+/// folders, data in inodes, encryption, case folding.
+const KNOWN: u32 = 0x3_e7c6;
 
 /// An ext file system.
 pub(super) struct Ext {
@@ -101,7 +90,10 @@ impl Ext {
             && inode_size.is_power_of_two()
             && descriptor <= block
             && inodes_per_group > 0;
-        let descriptors = (u64::from(raw.le32(0x14)?) + 1) * block;
+        // The superblock is in block 1 where blocks have 1024 bytes, even if the first group is
+        // said to begin before it.
+        let superblock = u64::from(raw.le32(0x14)?).max(1024 / block);
+        let descriptors = (superblock + 1) * block;
         let inodes = raw.le32(0)?;
         let found = HashMap::new();
         let ext = Ext {
@@ -230,13 +222,12 @@ impl Ext {
         let mut bytes = Vec::new();
         let mut block = 0;
         while bytes.len() < len {
-            let mut part = match self.place(inode, block)? {
-                Some(place) => self.block(place)?,
-                None => {
-                    // What is not there costs as much as what is.
-                    self.volume.disk.count_entry()?;
-                    vec![0; usize::try_from(self.block).expect("64 KiB at most")]
-                }
+            let mut part = if let Some(place) = self.place(inode, block)? {
+                self.block(place)?
+            } else {
+                // What is not there costs as much as what is.
+                self.volume.disk.count_entry()?;
+                vec![0; usize::try_from(self.block).expect("64 KiB at most")]
             };
             part.truncate(len - bytes.len());
             bytes.append(&mut part);

@@ -39,6 +39,13 @@ struct Entry {
     size: u32,
 }
 
+/// What a path leads to.
+enum Found {
+    /// The first folder, which has no entry.
+    Root,
+    Entry(Entry),
+}
+
 const VOLUME_LABEL: u8 = 0x08;
 const FOLDER_BIT: u8 = 0x10;
 const LONG_NAME: u8 = 0x0f;
@@ -151,7 +158,7 @@ impl Fat {
             Width::Bits12 => {
                 let pair = self.volume.bytes(self.table + at + at / 2, 2)?;
                 let pair = u32::from(u16::from_le_bytes([pair[0], pair[1]]));
-                (if cluster % 2 == 0 { pair & 0xfff } else { pair >> 4 }, 0xff7)
+                (if cluster.is_multiple_of(2) { pair & 0xfff } else { pair >> 4 }, 0xff7)
             }
             Width::Bits16 => {
                 let pair = self.volume.bytes(self.table + at * 2, 2)?;
@@ -224,17 +231,17 @@ impl Fat {
         })
     }
 
-    /// The entry that a path leads to; `None` in it stands for the first folder.
-    fn find(&self, path: &str) -> Read<Option<Option<Entry>>> {
-        let mut at: Option<Entry> = None;
+    /// What a path leads to.
+    fn find(&self, path: &str) -> Read<Option<Found>> {
+        let mut at = Found::Root;
         for part in path.split('/').filter(|part| !part.is_empty()) {
             let first = match &at {
-                None => self.root_cluster,
+                Found::Root => self.root_cluster,
                 // An empty file's chain begins nowhere, and must not be taken for the first folder.
-                Some(entry) if entry.attributes & FOLDER_BIT == 0 || entry.first == 0 => {
+                Found::Entry(entry) if entry.attributes & FOLDER_BIT == 0 || entry.first == 0 => {
                     return Ok(None);
                 }
-                Some(entry) => entry.first,
+                Found::Entry(entry) => entry.first,
             };
             let mut found = None;
             self.entries(first, |entry| {
@@ -245,7 +252,7 @@ impl Fat {
                 found.is_none()
             })?;
             match found {
-                Some(entry) => at = Some(entry),
+                Some(entry) => at = Found::Entry(entry),
                 None => return Ok(None),
             }
         }
@@ -255,15 +262,17 @@ impl Fat {
 
 impl Tree for Fat {
     fn node(&mut self, path: &str) -> Read<Option<Node>> {
-        let root = Node { kind: NodeKind::Folder, size: 0 };
-        Ok(self.find(path)?.map(|found| found.map_or(root, |entry| entry.node())))
+        Ok(self.find(path)?.map(|found| match found {
+            Found::Root => Node { kind: NodeKind::Folder, size: 0 },
+            Found::Entry(entry) => entry.node(),
+        }))
     }
 
     fn names(&mut self, path: &str) -> Read<Vec<String>> {
         let first = match self.find(path)? {
-            Some(None) => self.root_cluster,
-            Some(Some(entry)) if entry.first != 0 => entry.first,
-            Some(Some(_)) | None => return Ok(Vec::new()),
+            Some(Found::Root) => self.root_cluster,
+            Some(Found::Entry(entry)) if entry.first != 0 => entry.first,
+            Some(Found::Entry(_)) | None => return Ok(Vec::new()),
         };
         let mut names = Vec::new();
         self.entries(first, |entry| {
@@ -276,7 +285,9 @@ impl Tree for Fat {
     }
 
     fn read(&mut self, path: &str, most: usize) -> Read<Vec<u8>> {
-        let Some(Some(entry)) = self.find(path)? else { return damaged("a file went missing") };
+        let Some(Found::Entry(entry)) = self.find(path)? else {
+            return damaged("a file went missing");
+        };
         let len = usize::try_from(entry.size).unwrap_or(usize::MAX).min(most);
         let mut bytes = Vec::new();
         if len == 0 || entry.first == 0 {

@@ -94,6 +94,15 @@ fn sources() -> Vec<File> {
     files
 }
 
+/// The crate that looks at what lies on a disk, its paths inside of it.
+fn contents() -> Vec<File> {
+    let mut files = Vec::new();
+    let root = root().join("../contents");
+    collect(&root, &root, &["rs"], &mut files);
+    assert!(files.len() > 20, "{} files", files.len());
+    files
+}
+
 /// Everything people read or run: code, scripts, settings, texts.
 fn everything() -> Vec<File> {
     let mut files = Vec::new();
@@ -247,7 +256,21 @@ fn nobody_knows_whom_he_must_not_know() {
 
 #[test]
 fn every_file_has_the_shape_of_the_house() {
-    expect_none(sources().iter().flat_map(shape));
+    expect_none(sources().iter().chain(&contents()).flat_map(shape));
+}
+
+#[test]
+fn what_looks_at_disks_touches_nothing_else() {
+    let files = contents();
+    let inside = files
+        .iter()
+        .filter(|file| !["tests/", "examples/"].iter().any(|f| file.path.starts_with(f)));
+    let breaches = inside.flat_map(|file| {
+        let touches = |line: &str| WORLD.iter().any(|world| line.contains(world));
+        let lines = file.code().filter(move |(_, line)| touches(line));
+        lines.map(|(number, line)| format!("{}:{number}: {line}", file.path)).collect::<Vec<_>>()
+    });
+    expect_none(breaches);
 }
 
 #[test]
