@@ -139,6 +139,12 @@ impl Disk {
         self.take(&mut left.entries, 1)
     }
 
+    /// Counts bytes that were made of what was read.
+    pub(crate) fn count_handed(&self, len: u64) -> Read<()> {
+        let mut left = self.left.borrow_mut();
+        self.take(&mut left.handed, len)
+    }
+
     fn take(&self, left: &mut u64, cost: u64) -> Read<()> {
         match left.checked_sub(cost) {
             Some(rest) if !self.spent.get() => {

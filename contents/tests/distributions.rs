@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may fail")]
 #![allow(clippy::cast_possible_truncation, reason = "the disks are small")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 mod disks;
 
@@ -324,5 +325,36 @@ fn a_cd_says_for_which_firmware_it_is() {
         place.must(&format!("{make} {options} tree"));
         let found = place.look("disk");
         assert_eq!(value(found.boot.firmware.as_ref()), Some(firmware), "{options}");
+    }
+}
+
+#[test]
+fn files_that_btrfs_packs_in_its_default_subvolume_are_read() {
+    if !has(&["mkfs.btrfs", "btrfs", "mount", "umount"]) {
+        return;
+    }
+    let place = Place::new();
+    if place.must("id -u").trim() != "0" || !place.must("cat /proc/filesystems").contains("btrfs") {
+        eprintln!("skipped: btrfs cannot be mounted here");
+        return;
+    }
+    debian(&place);
+    // Long enough to lie outside of a node, and to be packed in several stretches.
+    let comment = "# not one line like another: 0123456789\n".repeat(5000);
+    for how in ["zlib", "zstd:3"] {
+        for text in [DEBIAN.repeat(40), format!("{DEBIAN}{comment}")] {
+            place.put("tree/usr/lib/os-release", text);
+            place.must("rm -f disk; mkdir -p mounted");
+            place.blank("disk", 200 * MIB);
+            place.must("mkfs.btrfs -q -L root disk");
+            place.must(&format!("mount -o loop,compress-force={how} disk mounted"));
+            let fill = "btrfs subvolume create mounted/a >/dev/null; mkdir mounted/a/b; \
+                btrfs subvolume create mounted/a/b/c >/dev/null; cp -a tree/. mounted/a/b/c/; \
+                btrfs subvolume set-default mounted/a/b/c";
+            let filled = std::panic::catch_unwind(|| place.must(fill));
+            place.must("umount mounted");
+            filled.unwrap();
+            expect_debian(&place.look("disk"));
+        }
     }
 }

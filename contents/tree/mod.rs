@@ -65,7 +65,7 @@ pub(crate) fn open(volume: &Volume, kind: &str) -> Option<Read<Box<dyn Tree>>> {
         "ext2" | "ext3" | "ext4" => ext::Ext::open(volume).map(|tree| Box::new(tree) as _),
         "vfat" => fat::Fat::open(volume).map(|tree| Box::new(tree) as _),
         "xfs" => xfs::Tree::open(&volume).map(|tree| Box::new(tree) as _),
-        "btrfs" => btrfs::Tree::open(&volume).map(|tree| Box::new(tree) as _),
+        "btrfs" => btrfs::Btrfs::open(volume).map(|tree| Box::new(tree) as _),
         _ => return None,
     })
 }
