@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Builds images of three distributions as root, with debootstrap, each with another partition table,
 # file system and firmware, and prints what is in them, for comparison with what is found:
-#   distributions.sh FOLDER [MIRROR]
+#   distributions.sh FOLDER [MIRROR [UBUNTU_MIRROR]]
 # FOLDER gets bookworm.img (GPT, ext4, EFI system partition and BIOS boot partition: both),
-# trixie.img (MBR, xfs, /boot on ext4: bios) and sid.img (GPT, btrfs: uefi). They take 3 GiB, most
-# of it holes; trees that are there from before are used again.
+# trixie.img (MBR, xfs, /boot on ext4: bios) and jammy.img (GPT, btrfs packed by zstd, in a
+# subvolume: uefi). They take 4 GiB, half of it holes; trees that are there from before are used
+# again.
 set -euo pipefail
 folder=$(realpath "$1")
 mirror=${2:-http://deb.debian.org/debian}
+ubuntu=${3:-http://archive.ubuntu.com/ubuntu}
 PATH=$PATH:/usr/sbin:/sbin
 for tool in debootstrap sfdisk losetup mkfs.ext4 mkfs.xfs mkfs.btrfs mkfs.vfat mcopy grub-mkimage; do
     command -v "$tool" >/dev/null || { echo "$tool is not there" >&2; exit 1; }
@@ -86,28 +88,37 @@ grub-mkimage -O i386-pc -p '(hd0,msdos1)/grub' -o "$folder/core.img" biosdisk pa
 dd if=/usr/lib/grub/i386-pc/boot.img of="$image" bs=440 count=1 conv=notrunc status=none
 dd if="$folder/core.img" of="$image" bs=512 seek=1 conv=notrunc status=none
 
-echo '== sid: GPT, btrfs with a subvolume, uefi'
-tree sid sid ''
-image=$folder/sid.img
+echo '== jammy: GPT, btrfs with a subvolume, uefi'
+# Only unpacked, and nothing of it is ever run: its keys need not be here.
+[ -e "$folder/jammy/etc/os-release" ] || {
+    debootstrap --foreign --no-check-gpg --variant=minbase \
+        --include=cloud-init,linux-image-virtual jammy "$folder/jammy" "$ubuntu" \
+        >"$folder/jammy.log" 2>&1
+    for package in "$folder"/jammy/var/cache/apt/archives/*.deb; do
+        dpkg-deb --fsys-tarfile "$package" | tar -x -C "$folder/jammy" --keep-directory-symlink
+    done
+    rm -f "$folder"/jammy/var/cache/apt/archives/*.deb
+}
+image=$folder/jammy.img
 rm -f "$image"
-truncate -s 1000M "$image"
+truncate -s 1500M "$image"
 sfdisk -q "$image" <<'TABLE'
 label: gpt
 start=2048, size=64M, type=uefi
 type=linux, name=root
 TABLE
 esp "$image" $mib $((64 * mib))
-loop=$(device "$image" $((65 * mib)) $((934 * mib)))
+loop=$(device "$image" $((65 * mib)) $((1434 * mib)))
 mkfs.btrfs -q -L root "$loop" >/dev/null
 mount=$(mktemp -d)
-mount "$loop" "$mount"
+mount -o compress-force=zstd:1 "$loop" "$mount"
 btrfs -q subvolume create "$mount/@"
-cp -a "$folder/sid/." "$mount/@/"
+cp -a "$folder/jammy/." "$mount/@/"
 umount "$mount"
 rmdir "$mount"
 losetup -d "$loop"
 
-for name in bookworm trixie sid; do
+for name in bookworm trixie jammy; do
     echo "== what is in $name"
     sfdisk -d "$folder/$name.img"
     cat "$folder/$name/etc/os-release"

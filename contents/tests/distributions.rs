@@ -358,3 +358,39 @@ fn files_that_btrfs_packs_in_its_default_subvolume_are_read() {
         }
     }
 }
+
+#[test]
+fn what_waits_in_the_journal_of_ext4_is_seen() {
+    // An image of a disk in use: files were promised to the journal, and nothing was unmounted.
+    if !has(&["mkfs.ext4", "mount", "umount", "cp"]) {
+        return;
+    }
+    let place = Place::new();
+    if place.must("id -u").trim() != "0" {
+        eprintln!("skipped: nothing can be mounted here");
+        return;
+    }
+    for options in ["", "-b 1024 -O ^metadata_csum,^64bit", "-O ^64bit", "-O ^metadata_csum"] {
+        place.must("rm -rf disk image mounted; mkdir mounted");
+        place.blank("disk", 64 * MIB);
+        place.must(&format!("mkfs.ext4 -q {options} disk"));
+        if std::panic::catch_unwind(|| place.must("mount -o loop disk mounted")).is_err() {
+            eprintln!("skipped: ext4 cannot be mounted here");
+            return;
+        }
+        let fill = "mkdir mounted/old mounted/old/a; sync -f mounted; rm -r mounted/old; \
+            mkdir -p mounted/etc; printf 'ID=debian\\nVERSION_ID=12\\n' > mounted/etc/os-release; \
+            sync mounted/etc/os-release mounted/etc mounted; cp --sparse=always disk image";
+        let filled = std::panic::catch_unwind(|| place.must(fill));
+        place.must("umount mounted");
+        filled.unwrap();
+        let found = place.look("image");
+        assert_eq!(value(found.system.distro.as_ref()).as_deref(), Some("debian"), "{options}");
+        assert_eq!(found.notes, Vec::<String>::new());
+        // It does wait: whoever passes the journal over sees nothing.
+        let mut bytes = place.get("image");
+        assert_ne!(bytes[1024 + 0x60] & 4, 0, "{options}: the journal is empty");
+        bytes[1024 + 0x60] &= !4;
+        assert_eq!(disks::look_at(&bytes).system.distro, None, "{options}");
+    }
+}

@@ -215,6 +215,48 @@ fn a_tree_of_extents_that_contains_itself_is_not_walked_for_ever() {
     assert_eq!(found.system.distro, None);
 }
 
+/// A disk with a journal in which this block waits, for the block that says where the journal is.
+fn with_journal(place: &Place, escaped: bool) -> Vec<u8> {
+    tree(place);
+    place.blank("disk", 8 * MIB);
+    let options = "-J size=1 -O ^metadata_csum,^64bit,^extents";
+    place.must(&format!("mkfs.ext4 -q -b 1024 -I 128 {options} -d tree disk"));
+    let mut disk = place.get("disk");
+    let number =
+        |disk: &[u8], at: usize| u32::from_le_bytes(disk[at..at + 4].try_into().unwrap()) as usize;
+    disk[1024 + 0x60] |= 4;
+    let inode = number(&disk, 2048 + 8) * 1024 + 7 * 128;
+    // Blocks from the thirteenth on are listed in a block of their own.
+    let list = number(&disk, inode + 0x28 + 12 * 4);
+    let superblock = number(&disk, inode + 0x28) * 1024;
+    disk[superblock + 24..superblock + 32].copy_from_slice(&[0, 0, 0, 1, 0, 0, 0, 20]);
+    let block = |index: usize| number(&disk, list * 1024 + (index - 12) * 4) * 1024;
+    let (descriptor, data, commit) = (block(20), block(21), block(22));
+    let head = |kind: u32| [0xc03b_3998, kind, 1_u32].map(u32::to_be_bytes).concat();
+    disk[descriptor..descriptor + 12].copy_from_slice(&head(1));
+    let flags: u32 = if escaped { 9 } else { 8 };
+    let tag = [(list as u32).to_be_bytes(), flags.to_be_bytes()].concat();
+    disk[descriptor + 12..descriptor + 20].copy_from_slice(&tag);
+    disk[data..data + 1024].fill(0x11);
+    disk[commit..commit + 12].copy_from_slice(&head(2));
+    disk
+}
+
+#[test]
+fn a_journal_that_moves_itself_is_no_trap() {
+    if !has(&["mkfs.ext4"]) {
+        return;
+    }
+    for escaped in [false, true] {
+        let place = Place::new();
+        let folded = Folded::of(&with_journal(&place, escaped));
+        let found = bounded(&folded);
+        assert_eq!(value(found.system.distro.as_ref()).as_deref(), Some("debian"));
+        assert_eq!(found.notes, Vec::<String>::new());
+        flipped(folded, 1000);
+    }
+}
+
 #[test]
 fn a_folder_that_is_one_great_hole_is_not_walked_for_ever() {
     if !has(&["mkfs.ext4"]) {

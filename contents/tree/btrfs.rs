@@ -112,8 +112,8 @@ impl Btrfs {
             return;
         };
         let at = (0..usize::from(stripes)).map(|index| 48 + index * 32);
-        let own = at.filter(|at| chunk.le64(*at) == Some(device));
-        let place = own.filter_map(|at| chunk.le64(at + 8)).next();
+        let mut own = at.filter(|at| chunk.le64(*at) == Some(device));
+        let place = own.find_map(|at| chunk.le64(at + 8));
         let is_whole = profile & PROFILES & !WHOLE == 0;
         self.chunks.insert(start, (len, place.filter(|_| is_whole)));
     }

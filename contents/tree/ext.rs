@@ -2,10 +2,12 @@
 //! Algorithms").
 //!
 //! Every node of a tree of extents, every block of a folder is a read: the budget bounds what a
-//! tree that is made to be walked for hours can cost. What waits in a journal is not seen.
+//! tree that is made to be walked for hours can cost.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
+use super::journal::{self, Waiting};
 use super::{FOLDER, LINK, Node, NodeKind, Tree};
 use crate::bytes::Bytes;
 use crate::disk::{Read, Volume, damaged};
@@ -36,6 +38,10 @@ pub(super) struct Ext {
     descriptor: u64,
     /// Inodes by path, as they were found.
     found: HashMap<String, Option<u32>>,
+    /// Blocks that wait in the journal, and the journal.
+    waiting: HashMap<u64, Waiting>,
+    journal: Option<Inode>,
+    in_journal: Cell<bool>,
 }
 
 /// An inode.
@@ -65,16 +71,57 @@ impl Ext {
         if unknown != 0 {
             return damaged(format!("it uses features that are not read here, {unknown:#x}"));
         }
-        if incompatible & RECOVER != 0 {
-            volume.disk.note(
-                "an ext file system was in use when the image was made: what waits in \
-                its journal is not seen",
-            );
+        let Some(mut ext) = Ext::parse(volume, raw, incompatible) else {
+            return damaged("its superblock makes no sense");
+        };
+        if incompatible & RECOVER != 0
+            && let Err(fault) = ext.replay(raw.le32(0xe0).unwrap_or(0))
+        {
+            let what = "an ext file system was in use when the image was made";
+            ext.volume.disk.complain(what, &fault);
         }
-        match Ext::parse(volume, raw, incompatible) {
-            Some(ext) => Ok(ext),
-            None => damaged("its superblock makes no sense"),
+        Ok(ext)
+    }
+
+    /// From now on, blocks that wait in the journal are seen as if they were where they belong.
+    fn replay(&mut self, inode: u32) -> Read<()> {
+        let inode = self.inode(inode)?;
+        if inode.flags & (INLINE | ENCRYPTED) != 0 {
+            return damaged("its journal is none");
         }
+        let block = |at| match self.place(&inode, at)? {
+            Some(place) => self.block(place),
+            None => damaged("its journal has holes"),
+        };
+        self.waiting = journal::waiting(&self.volume.disk, &block)?;
+        self.journal = Some(inode);
+        Ok(())
+    }
+
+    /// `len` bytes at `at`, all in one block.
+    fn bytes(&self, at: u64, len: usize) -> Read<Vec<u8>> {
+        let (block, within) = (at / self.block, at % self.block);
+        let waiting = self.waiting.get(&block).zip(self.journal.as_ref());
+        let Some((waiting, inode)) = waiting.filter(|_| !self.in_journal.get()) else {
+            return self.volume.bytes(at, len);
+        };
+        // What says where the journal is does not wait in it.
+        self.in_journal.set(true);
+        let place = self.place(inode, waiting.at);
+        self.in_journal.set(false);
+        let place = place?;
+        let place = place.and_then(|place| place.checked_mul(self.block)?.checked_add(within));
+        let Some(place) = place else { return damaged("its journal has holes") };
+        let mut bytes = self.volume.bytes(place, len)?;
+        if waiting.escaped {
+            let magic = journal::MAGIC
+                .to_be_bytes()
+                .into_iter()
+                .zip(0..)
+                .skip_while(|(_, at)| *at < within);
+            bytes.iter_mut().zip(magic).for_each(|(byte, (sound, _))| *byte = sound);
+        }
+        Ok(bytes)
     }
 
     fn parse(volume: Volume, raw: Bytes, incompatible: u32) -> Option<Ext> {
@@ -95,7 +142,7 @@ impl Ext {
         let superblock = u64::from(raw.le32(0x14)?).max(1024 / block);
         let descriptors = (superblock + 1) * block;
         let inodes = raw.le32(0)?;
-        let found = HashMap::new();
+        let (found, waiting, journal) = (HashMap::new(), HashMap::new(), None);
         let ext = Ext {
             volume,
             block,
@@ -105,6 +152,9 @@ impl Ext {
             descriptors,
             descriptor,
             found,
+            waiting,
+            journal,
+            in_journal: Cell::new(false),
         };
         sound.then_some(ext)
     }
@@ -116,14 +166,14 @@ impl Ext {
         let (group, index) =
             ((number - 1) / self.inodes_per_group, (number - 1) % self.inodes_per_group);
         let at = self.descriptors + u64::from(group) * self.descriptor;
-        let raw = self.volume.bytes(at, if self.descriptor >= 64 { 64 } else { 32 })?;
+        let raw = self.bytes(at, if self.descriptor >= 64 { 64 } else { 32 })?;
         let raw = Bytes(&raw);
         let (low, high) = (raw.le32(8).unwrap_or(0), raw.le32(0x28).unwrap_or(0));
         let table = u64::from(high) << 32 | u64::from(low);
         let at = table.checked_mul(self.block);
         let at = at.and_then(|at| at.checked_add(u64::from(index) * self.inode_size));
         let Some(at) = at else { return damaged("a table of inodes is not on the disk") };
-        let raw = self.volume.bytes(at, 128)?;
+        let raw = self.bytes(at, 128)?;
         Ok(parse_inode(Bytes(&raw)).expect("128 bytes were read"))
     }
 
@@ -195,14 +245,14 @@ impl Ext {
     /// An entry of a block of block numbers.
     fn pointer(&self, block: u64, index: u64) -> Read<u64> {
         let at = block * self.block + index * 4;
-        let raw = self.volume.bytes(at, 4)?;
+        let raw = self.bytes(at, 4)?;
         Ok(u64::from(u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]])))
     }
 
     fn block(&self, number: u64) -> Read<Vec<u8>> {
         let len = usize::try_from(self.block).expect("64 KiB at most");
         match number.checked_mul(self.block) {
-            Some(at) => self.volume.bytes(at, len),
+            Some(at) => self.bytes(at, len),
             None => damaged("a block is not on the disk"),
         }
     }

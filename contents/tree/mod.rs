@@ -3,6 +3,7 @@
 mod btrfs;
 mod ext;
 pub(crate) mod fat;
+mod journal;
 mod xfs;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
