@@ -1,6 +1,7 @@
 //! Reads, writes, checks, compares and converts disk images.
 
 mod args;
+mod client;
 mod commands;
 mod exit;
 mod folder;

@@ -96,7 +96,8 @@ pub(crate) fn open(
     Ok((Origin::Disk(Disk::Whole(disk)), digests))
 }
 
-fn disk(
+/// A disk that can be read at any place; what goes by is put aside first.
+pub(crate) fn disk(
     path: &Path,
     input: Input,
     wrappers: &[formats::Wrapper],
@@ -114,7 +115,7 @@ fn disk(
 }
 
 /// What goes by, if it can be used as it does; else put aside first.
-fn passing(
+pub(crate) fn passing(
     path: &Path,
     forward: Forward,
     format: Option<&'static Format>,

@@ -71,7 +71,7 @@ pub(crate) struct Place {
 }
 
 enum Open {
-    Pipe(File),
+    Pipe(Box<dyn Write + Send>),
     File(Output),
     /// Over what is there and stays.
     Over(Output),
@@ -81,10 +81,20 @@ impl Place {
     /// For a new image at `path`, or into the pipe that `path` is; `-` is the standard output.
     pub(crate) fn new(path: &Path, caching: Caching) -> Result<Place> {
         let open = match is_pipe(path) {
-            true => Open::Pipe(pipe(path)?),
+            true => Open::Pipe(Box::new(pipe(path)?)),
             false => Open::File(Output::create(path, caching)?),
         };
         Ok(Place { path: path.into(), caching, open })
+    }
+
+    /// Into what takes bytes from front to end, and is called `path`.
+    pub(crate) fn stream(path: &Path, out: impl Write + Send + 'static) -> Place {
+        Place { path: path.into(), caching: Caching::Writeback, open: Open::Pipe(Box::new(out)) }
+    }
+
+    /// Whether bytes go there from front to end only.
+    pub(crate) fn streams(&self) -> bool {
+        matches!(self.open, Open::Pipe(_))
     }
 
     /// Over a file or device that is there and stays. `zero`: all of it reads as zeros.
@@ -111,7 +121,7 @@ impl Outputs {
         policy::not_an_input(&path, inputs)?;
         let beside = Arc::new(Siblings::of(&path, caching, inputs));
         let (own, out): (_, Box<dyn Write + Send>) = match open {
-            Open::Pipe(pipe) => (None, Box::new(pipe)),
+            Open::Pipe(pipe) => (None, pipe),
             Open::File(own) if how.packing.is_some() => {
                 let out = Appender { file: own.target(), at: 0 };
                 (Some(own), Box::new(out))

@@ -4,7 +4,9 @@ mod check;
 mod compare;
 mod convert;
 mod create;
+mod download;
 mod extract;
+mod image;
 mod info;
 mod inspect;
 mod iso;
@@ -16,6 +18,7 @@ mod ova;
 mod preflight;
 mod resize;
 mod unpack;
+mod upload;
 
 use std::fmt::Write as _;
 
@@ -52,6 +55,9 @@ enum Command {
     Ova(ova::Args),
     Measure(measure::Args),
     Resize(resize::Args),
+    Upload(Box<upload::Args>),
+    Download(Box<download::Args>),
+    Image(image::Args),
     Manual(manual::Args),
 }
 
@@ -72,6 +78,9 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Ova(args) => ova::run(&args),
         Command::Measure(args) => measure::run(&args),
         Command::Resize(args) => resize::run(&args),
+        Command::Upload(args) => upload::run(&args),
+        Command::Download(args) => download::run(&args),
+        Command::Image(args) => image::run(&args),
         Command::Manual(args) => manual::run(&args),
     }
 }

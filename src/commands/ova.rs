@@ -74,7 +74,7 @@ fn look_at(number: usize, args: &check::Args, named: &Named, limits: &Limits) ->
 }
 
 /// What a machine in a new archive is to be like.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 #[command(next_help_heading = "With -O ova")]
 pub(super) struct Wishes {
     /// What the machine is called; by the name of the output if not given

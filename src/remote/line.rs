@@ -1,112 +1,23 @@
 //! One file on a server: requests for its bytes, one attempt at a time.
 
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use percent_encoding::percent_decode_str;
 use ureq::http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG,
-    HeaderName, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE, RETRY_AFTER,
+    HeaderName, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
 };
 use ureq::http::{Response, StatusCode};
-use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 use url::Url;
 
+use super::agent::{Failure, Patience, Trust, config, is_passing, wait_asked_for};
+
 /// Redirects that one request follows.
 const REDIRECTS: u32 = 10;
-/// The longest that a server may ask us to wait before the next attempt.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
-/// How long we wait, and how often we try.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
-    /// For a connection.
-    pub(super) connect: Duration,
-    /// For the next bytes.
-    pub(super) read: Duration,
-    /// Before the second attempt; twice as long before each that follows.
-    pub(super) pause: Duration,
-    /// Attempts in a row that bring no byte.
-    pub(super) attempts: u32,
-}
-
-impl Default for Patience {
-    fn default() -> Patience {
-        Patience {
-            connect: Duration::from_secs(30),
-            read: Duration::from_secs(60),
-            pause: Duration::from_millis(250),
-            attempts: 7,
-        }
-    }
-}
-
-impl Patience {
-    /// How long to wait after so many attempts in a row that brought nothing.
-    fn after(self, failures: u32) -> Duration {
-        let factor = 2_u32.saturating_pow(failures.saturating_sub(1));
-        self.pause.saturating_mul(factor).min(LONGEST_WAIT)
-    }
-}
-
-/// Why an attempt brought nothing, or not all.
-pub(super) enum Failure {
-    /// Another attempt may bring more; the server may have said when.
-    Again { what: String, wait: Option<Duration> },
-    /// Nobody answers: who never did is not called again.
-    Nobody(String),
-    /// It will not.
-    Final(io::Error),
-}
-
-impl Failure {
-    pub(super) fn again(what: impl Into<String>) -> Failure {
-        Failure::Again { what: what.into(), wait: None }
-    }
-
-    pub(super) fn last(what: impl Into<String>) -> Failure {
-        Failure::Final(io::Error::other(what.into()))
-    }
-
-    pub(super) fn changed() -> Failure {
-        Failure::last("it changed while it was read")
-    }
-
-    /// What went wrong on the line, or while a body came in.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the list is open, and most are told alike")]
-    pub(super) fn of(error: ureq::Error) -> Failure {
-        match error {
-            ureq::Error::Io(error) => Failure::of_body(error),
-            ureq::Error::Timeout(_) => Failure::again("nothing came for too long"),
-            ureq::Error::HostNotFound => Failure::Nobody("there is no host of this name".into()),
-            ureq::Error::ConnectionFailed => Failure::Nobody("there is no connection".into()),
-            ureq::Error::BadUri(_) => Failure::last("it is no URL of a file"),
-            error @ (ureq::Error::Tls(_) | ureq::Error::Rustls(_)) => {
-                Failure::last(error.to_string())
-            }
-            other => Failure::again(other.to_string()),
-        }
-    }
-
-    pub(super) fn of_body(error: io::Error) -> Failure {
-        match error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>()) {
-            Some(ureq::Error::Timeout(_)) => Failure::again("nothing came for too long"),
-            Some(ureq::Error::Io(inner)) => Failure::again(inner.to_string()),
-            // What the other side's certificate lacks, it lacks next time too.
-            Some(ureq::Error::Rustls(inner)) => Failure::last(inner.to_string()),
-            _ if error.kind() == io::ErrorKind::ConnectionRefused => {
-                Failure::Nobody(error.to_string())
-            }
-            _ if error.kind() == io::ErrorKind::InvalidData => Failure::Final(error),
-            _ => Failure::again(error.to_string()),
-        }
-    }
-}
-
 /// What a server says of a file, by which we see whether it is still the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Version {
@@ -164,25 +75,9 @@ impl Line {
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return Err("only http and https lead to a server".into());
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::PlatformVerifier)
-            .unversioned_rustls_crypto_provider(provider)
-            .build();
-        let config = Agent::config_builder()
-            .tls_config(tls)
-            .user_agent(concat!("diskwright/", env!("CARGO_PKG_VERSION")))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .max_idle_connections_per_host(8)
-            .timeout_resolve(Some(patience.connect))
-            .timeout_connect(Some(patience.connect))
-            .timeout_recv_response(Some(patience.read))
-            .timeout_per_read(Some(patience.read))
-            .build();
+        let agent = config(patience, &Trust::default()).into();
         let (moved, version) = (Mutex::new(None), Version::default());
-        Ok(Line { agent: config.into(), url, moved, version, patience })
+        Ok(Line { agent, url, moved, version, patience })
     }
 
     /// The URL as it may be shown: without credentials, and without a query, which may hold some.
@@ -315,12 +210,8 @@ impl Line {
     /// What a status that brings no bytes means.
     fn refused(&self, status: StatusCode, response: &Response<Body>) -> Failure {
         let what = format!("the server says {status}");
-        let again = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
-            || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status);
-        if again {
-            let seconds = header(response, &RETRY_AFTER).and_then(|text| text.parse().ok());
-            let wait = seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT));
-            return Failure::Again { what, wait };
+        if is_passing(status) {
+            return Failure::Again { what, wait: wait_asked_for(response.headers()) };
         }
         // Where a redirect led may have been open for a while only.
         if self.lock().take().is_some() {
@@ -336,42 +227,6 @@ impl Line {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Url>> {
         self.moved.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Attempts in a row.
-pub(super) struct Attempts {
-    patience: Patience,
-    /// Whether the server has been there before.
-    known: bool,
-    failures: u32,
-}
-
-impl Attempts {
-    pub(super) fn new(patience: Patience, known: bool) -> Attempts {
-        Attempts { patience, known, failures: 0 }
-    }
-
-    /// Bytes have come: the count begins anew.
-    pub(super) fn progress(&mut self) {
-        self.failures = 0;
-    }
-
-    /// Waits until the next attempt; `Err` if there is to be none.
-    pub(super) fn next(&mut self, failure: Failure) -> io::Result<()> {
-        let (what, wait) = match failure {
-            Failure::Final(error) => return Err(error),
-            Failure::Nobody(what) if !self.known => return Err(io::Error::other(what)),
-            Failure::Nobody(what) => (what, None),
-            Failure::Again { what, wait } => (what, wait),
-        };
-        self.failures += 1;
-        if self.failures >= self.patience.attempts {
-            let count = self.failures;
-            return Err(io::Error::other(format!("{what}; {count} attempts brought nothing")));
-        }
-        let wait = wait.unwrap_or_default().max(self.patience.after(self.failures));
-        crate::progress::sleep(wait)
     }
 }
 

@@ -4,6 +4,7 @@
 //! A server that gives ranges is read like a file. One that does not gives a stream, from front
 //! to end. Only what a user names is ever fetched: names in images lead to no server.
 
+mod agent;
 mod blocks;
 mod line;
 mod stream;
@@ -18,8 +19,9 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use formats::{Error, Result, Source};
 use url::Url;
 
+pub(crate) use agent::{Attempts, Failure, Patience, Trust, config, is_passing, wait_asked_for};
 use blocks::{BLOCK, Blocks, Fetch, Look};
-use line::{Answer, Attempts, Failure, Line, Patience};
+use line::{Answer, Line};
 use stream::Forward;
 
 /// Whether this names a file on a server.

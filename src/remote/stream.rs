@@ -2,7 +2,8 @@
 
 use std::io::{self, Read};
 
-use super::line::{Attempts, Failure, Line};
+use super::agent::{Attempts, Failure};
+use super::line::Line;
 
 /// The bytes as they come. A line that breaks is taken up again where the server gives ranges
 /// after all, and is an error where it does not.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use formats::{Kind, Result, Source};
 
-use super::line::Patience;
+use super::Patience;
 use super::{BLOCK, Opened, Remote, is_url, local, open_with, shown};
 
 #[path = "../tests/server.rs"]

@@ -37,6 +37,8 @@ const KNOWN: ABI = ABI::V6;
 const BASE_MEMORY: u64 = 128 << 20;
 /// Seconds for work to see by itself that it is late.
 const GRACE: Duration = Duration::from_secs(2);
+/// And to take back what a service was told.
+const FAREWELL: Duration = Duration::from_secs(30);
 /// Files without a name that are opened in advance: tables and what goes by may need them.
 const SCRATCH: usize = 6;
 /// What the resolver of names and TLS read.
@@ -62,6 +64,8 @@ pub(crate) struct Reach<'a> {
     opening: &'a Opening,
     rights: Vec<(OwnedFd, BitFlags<AccessFs>)>,
     network: bool,
+    /// Whether a service is told things, and may have to be told that nothing came of them.
+    speaks: bool,
     /// Whether files are made on the way.
     files: bool,
     /// Why a file cannot be reached, though it is there.
@@ -71,8 +75,14 @@ pub(crate) struct Reach<'a> {
 impl<'a> Reach<'a> {
     /// What the flags allow, and no more yet.
     pub(crate) fn of(opening: &'a Opening) -> Reach<'a> {
-        let mut reach =
-            Reach { opening, rights: Vec::new(), network: false, files: false, failure: None };
+        let mut reach = Reach {
+            opening,
+            rights: Vec::new(),
+            network: false,
+            speaks: false,
+            files: false,
+            failure: None,
+        };
         if let Some(Some(folder)) = opening.allow_refs.as_ref().filter(|_| !opening.untrusted) {
             reach.allow(folder, AccessFs::ReadFile | AccessFs::ReadDir);
         }
@@ -103,6 +113,12 @@ impl<'a> Reach<'a> {
                 self.allow(policy::folder(&path), AccessFs::ReadFile | AccessFs::ReadDir);
             }
         }
+        self
+    }
+
+    /// A service is spoken to, for as long as it takes: lines to it are made again.
+    pub(crate) fn speaks(mut self) -> Self {
+        (self.network, self.speaks) = (true, true);
         self
     }
 
@@ -181,6 +197,7 @@ impl<'a> Reach<'a> {
             files: self.files,
             beneath: opening.allow_refs.is_some() && !opening.untrusted,
         };
+        let grace = if self.speaks { FAREWELL } else { GRACE };
         let lacks = [self.landlock().err(), calls::filter(&left).err()];
         for lack in lacks.into_iter().flatten() {
             if opening.untrusted {
@@ -191,7 +208,7 @@ impl<'a> Reach<'a> {
                 note(&format!("diskwright: {lack}: the work is done without that protection"));
             }
         }
-        bound_resources(opening);
+        bound_resources(opening, grace);
         progress::catch_signals();
         Ok(())
     }
@@ -231,7 +248,7 @@ impl<'a> Reach<'a> {
 
 /// Has the kernel stand behind the limits that were asked for: work that reads nothing does not
 /// see the deadline, and memory that nobody foresaw is not counted.
-fn bound_resources(opening: &Opening) {
+fn bound_resources(opening: &Opening, grace: Duration) {
     if let Some(memory) = opening.bounds.max_memory {
         let most = Some(memory.saturating_mul(2).saturating_add(BASE_MEMORY));
         // Not to be had is not asked for again: it is the second line.
@@ -239,7 +256,7 @@ fn bound_resources(opening: &Opening) {
     }
     if let Some(time) = opening.time() {
         std::thread::spawn(move || {
-            std::thread::sleep((time + GRACE).saturating_sub(began().elapsed()));
+            std::thread::sleep((time + grace).saturating_sub(began().elapsed()));
             let error = Error::limit(format!("it took longer than {} seconds", time.as_secs()));
             report::failure(&error);
             std::process::exit(Exit::Failed(error.kind()).code().into());

@@ -23,16 +23,17 @@ use crate::progress::Progress;
 use crate::report::{Report, bytes, note, print_json};
 
 /// One conversion.
-pub(super) struct Job<'a> {
-    pub(super) args: &'a Args,
-    pub(super) format: &'static Format,
-    pub(super) output: &'a Path,
-    pub(super) options: Options,
+pub(in crate::commands) struct Job<'a> {
+    pub(in crate::commands) args: &'a Args,
+    pub(in crate::commands) format: &'static Format,
+    pub(in crate::commands) output: &'a Path,
+    pub(in crate::commands) options: Options,
 }
 
 /// What came of a job.
-struct Done {
-    size: u64,
+pub(in crate::commands) struct Done {
+    /// Bytes of the disk.
+    pub(in crate::commands) size: u64,
     padding: u64,
     copied: Copied,
     of_output: Vec<Digest>,
@@ -42,10 +43,19 @@ struct Done {
 impl Job<'_> {
     /// Reads the inputs as one disk, and writes that.
     pub(super) fn read(&self, inputs: &[PathBuf], opening: &Opening, place: Place) -> Result<Exit> {
+        let streams = place.streams() || packing_of(self.args, self.output).is_some();
+        let (origin, digests) = origin::open(inputs, &self.wants(streams), opening)?;
+        let (done, output) = self.write(origin, digests.begin(), place)?;
+        output.commit()?;
+        self.report(&done);
+        Ok(Exit::Ok)
+    }
+
+    /// What is wanted of the inputs. `streams`: the output is written from front to end.
+    pub(in crate::commands) fn wants(&self, streams: bool) -> origin::Wants<'_> {
         let args = self.args;
-        let streams = is_pipe(self.output) || packing_of(args, self.output).is_some();
         let twice = streams && !appends(self.format, &self.options);
-        let wants = origin::Wants {
+        origin::Wants {
             format: args.format.as_deref(),
             snapshot: args.snapshot.as_deref(),
             caching: args.source_cache,
@@ -53,13 +63,26 @@ impl Job<'_> {
             once: !twice && args.backing.is_none() && self.options.text("backing_file").is_none(),
             bytes: self.format.name == "raw" && args.output_format_is_plain(&self.options),
             quiet: args.quiet,
-        };
-        let (origin, digests) = origin::open(inputs, &wants, opening)?;
-        let digesting = digests.begin();
+        }
+    }
+
+    /// Writes what is read into its place. The output is complete then, and has no name yet.
+    pub(in crate::commands) fn write(
+        &self,
+        origin: Origin,
+        digesting: Digesting,
+        place: Place,
+    ) -> Result<(Done, Outputs)> {
         match origin {
             Origin::Raw(forward) => self.pour(forward, digesting, place),
             Origin::Disk(disk) => self.convert(&disk, digesting, place),
         }
+    }
+
+    /// Bytes of the disk that is written, which may be a little larger than the one that is read.
+    pub(in crate::commands) fn disk_size(&self, disk: &Disk) -> Result<u64> {
+        let size = (self.format.padded)(disk.image().disk_size(), &self.options);
+        size.map_err(|error| error.format(self.format.name))
     }
 
     /// Packs the inputs for a machine.
@@ -111,7 +134,12 @@ impl Job<'_> {
     }
 
     /// Passes on bytes of which nobody knows how many there will be.
-    fn pour(&self, forward: Forward, digesting: Digesting, place: Place) -> Result<Exit> {
+    fn pour(
+        &self,
+        forward: Forward,
+        digesting: Digesting,
+        place: Place,
+    ) -> Result<(Done, Outputs)> {
         let name = forward.name.clone();
         let output = Outputs::at(place, &[], &self.how())?;
         let progress = Progress::new(self.args.progress && !self.args.quiet);
@@ -128,12 +156,16 @@ impl Job<'_> {
         let (size, copied) = poured.map_err(|error| error.path(name))?;
         let of_output = self.output_digests(&output)?;
         let of_input = self.expected(digesting)?;
-        output.commit()?;
-        self.report(&Done { size, padding: 0, copied, of_output, of_input });
-        Ok(Exit::Ok)
+        Ok((Done { size, padding: 0, copied, of_output, of_input }, output))
     }
 
-    fn convert(&self, disk: &Disk, digesting: Digesting, place: Place) -> Result<Exit> {
+    /// Writes a disk into its place, with the settings that it is to have.
+    pub(in crate::commands) fn convert(
+        &self,
+        disk: &Disk,
+        digesting: Digesting,
+        place: Place,
+    ) -> Result<(Done, Outputs)> {
         let image = disk.image();
         let survey = match disk {
             Disk::Whole(image) => Survey::of(&**image, &self.args.opening.limits())
@@ -144,8 +176,7 @@ impl Job<'_> {
         if let Some(base) = &base {
             policy::not_an_input(self.output, base.disk.files())?;
         }
-        let padded = (self.format.padded)(image.disk_size(), &self.options)
-            .map_err(|error| error.format(self.format.name))?;
+        let padded = self.disk_size(disk)?;
         let mut create = Create {
             size: padded,
             compress: self.args.compress,
@@ -179,7 +210,7 @@ impl Job<'_> {
             allows: Some(&allows),
             watch: &progress,
         };
-        let written = self.write(image, &output, create, &how);
+        let written = self.copy(image, &output, create, &how);
         let (copied, followed) = written.map_err(blamed(self.output))?;
         disk.finish()?;
         let of_output = match followed {
@@ -187,14 +218,12 @@ impl Job<'_> {
             None => self.output_digests(&output)?,
         };
         let of_input = self.expected(digesting)?;
-        output.commit()?;
         let padding = padded - image.disk_size();
-        self.report(&Done { size: padded, padding, copied, of_output, of_input });
-        Ok(Exit::Ok)
+        Ok((Done { size: padded, padding, copied, of_output, of_input }, output))
     }
 
-    /// Writes the image. Returns its digests if they could be taken meanwhile.
-    fn write(
+    /// Copies the disk. Returns the image's digests if they could be taken meanwhile.
+    fn copy(
         &self,
         image: &dyn Image,
         output: &Outputs,

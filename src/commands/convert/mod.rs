@@ -2,6 +2,8 @@
 
 mod job;
 
+pub(super) use job::Job;
+
 use std::path::{Path, PathBuf};
 
 use formats::{
@@ -19,7 +21,6 @@ use crate::folder::Folder;
 use crate::outputs::{Place, is_pipe};
 use crate::policy::{self, Named};
 use crate::sandbox::Reach;
-use job::Job;
 
 /// Convert a disk image into another format
 ///
@@ -165,6 +166,51 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     match target_format.packs_machines {
         true => job.pack(inputs, place),
         false => job.read(inputs, &args.opening, place),
+    }
+}
+
+/// A conversion of which one end is a stream that another command has.
+pub(super) struct Passage<'a> {
+    /// What the other end is called.
+    pub(super) path: &'a Path,
+    /// Format of the input, if it is said.
+    pub(super) format: Option<String>,
+    pub(super) compress: bool,
+    pub(super) progress: bool,
+    pub(super) opening: &'a Opening,
+}
+
+impl From<Passage<'_>> for Args {
+    fn from(passage: Passage) -> Args {
+        let Passage { path, format, compress, progress, opening } = passage;
+        Args {
+            paths: vec![path.into()],
+            format,
+            output_format: None,
+            options: Vec::new(),
+            compress,
+            progress,
+            quiet: false,
+            sparse: 4096,
+            threads: None,
+            no_create: false,
+            target_is_zero: false,
+            snapshot: None,
+            backing: None,
+            backing_fmt: None,
+            compress_output: None,
+            hash: Vec::new(),
+            hash_input: Vec::new(),
+            expect_hash: None,
+            out_of_order: false,
+            copy_offload: false,
+            cache: Caching::Writeback,
+            source_cache: Caching::Writeback,
+            rate: None,
+            output: OutputKind::Human,
+            wishes: Wishes::default(),
+            opening: opening.clone(),
+        }
     }
 }
 
