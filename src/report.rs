@@ -102,12 +102,19 @@ pub(crate) fn failure(error: &Error) {
     let mut cause = error.source();
     while let Some(source) = cause {
         let text = source.to_string();
-        // The number behind the system's words says nothing to people.
-        let text = text.split(" (os error ").next().unwrap_or_default();
-        let _ = write!(line, ": {}", escape(text));
+        let _ = write!(line, ": {}", escape(&unnumbered(&text)));
         cause = source.source();
     }
     note(&line);
+}
+
+/// The system's words without the number behind them, which says nothing to people.
+fn unnumbered(text: &str) -> String {
+    let parted = text.split_once(" (os error ");
+    match parted.and_then(|(words, rest)| Some((words, rest.split_once(')')?.1))) {
+        Some((words, rest)) => format!("{words}{rest}"),
+        None => text.to_string(),
+    }
 }
 
 /// Text from outside, made safe for a terminal: control characters, and those that turn the
@@ -182,6 +189,21 @@ mod tests {
         ];
         for (number, text) in pairs {
             assert_eq!(bytes(number), text);
+        }
+    }
+
+    // Seen: a line that broke for good was told without the number of attempts. Why: all that stood
+    // behind the system's number was left out with it.
+    #[test]
+    fn only_the_number_behind_the_systems_words_is_left_out() {
+        let pairs = [
+            ("reset by peer (os error 104); 4 attempts", "reset by peer; 4 attempts"),
+            ("no such file (os error 2)", "no such file"),
+            ("cut (os error 2", "cut (os error 2"),
+            ("plain", "plain"),
+        ];
+        for (text, wanted) in pairs {
+            assert_eq!(unnumbered(text), wanted);
         }
     }
 

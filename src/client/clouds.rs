@@ -25,7 +25,7 @@ pub(super) fn cloud(name: &str) -> Result<Cloud> {
         Error::invalid(what).path(&path)
     })?;
     let mut cloud = Cloud::new();
-    if let Some(profile) = found[&Yaml::String("profile".into())].as_str() {
+    if let Some(profile) = found.get(&Yaml::String("profile".into())).and_then(Yaml::as_str) {
         let public = load("OS_CLIENT_VENDOR_FILE", "clouds-public")?;
         let vendor =
             public.as_ref().and_then(|(public, _)| section(public, "public-clouds", profile));

@@ -59,6 +59,11 @@ impl Image {
         md5.into_iter().chain(other).collect()
     }
 
+    /// Whether stores are still waited for.
+    pub(crate) fn is_on_its_way(&self) -> bool {
+        self.text("os_glance_importing_to_stores").is_some_and(|stores| !stores.is_empty())
+    }
+
     /// Whether anything of an image was ever kept for it.
     pub(crate) fn is_blank(&self) -> bool {
         ["size", "checksum", "os_hash_value"].iter().all(|key| self.0[key].is_null())
@@ -213,17 +218,6 @@ impl Client {
         }
         let stores = image.text("os_glance_failed_import").filter(|text| !text.is_empty());
         Ok(stores.map(|stores| format!("it did not get into {stores}")))
-    }
-
-    /// Which ways of importing the service knows.
-    pub(crate) fn import_methods(&self) -> Result<Vec<String>> {
-        let reply = self.call(&self.ask(Method::GET, &["info", "import"]))?;
-        if reply.status == StatusCode::NOT_FOUND {
-            return Ok(Vec::new());
-        }
-        let answer = reply.success()?.value()?;
-        let list = answer["import-methods"]["value"].as_array().cloned().unwrap_or_default();
-        Ok(list.iter().filter_map(Value::as_str).map(str::to_string).collect())
     }
 
     /// Waits for a while between two looks at a record, longer each time. `Cancelled` if a signal

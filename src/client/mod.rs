@@ -216,7 +216,11 @@ impl Reply {
     fn read(response: Response<Incoming>) -> Result<Reply, Failure> {
         let (head, body) = response.into_parts();
         let mut bytes = Vec::new();
-        body.into_reader().take(ANSWER + 1).read_to_end(&mut bytes).map_err(Failure::of_body)?;
+        let read = body.into_reader().take(ANSWER + 1).read_to_end(&mut bytes);
+        // Of a refusal its status is enough: who refuses in the middle of a body hangs up soon.
+        if head.status.is_success() {
+            read.map_err(Failure::of_body)?;
+        }
         if bytes.len() as u64 > ANSWER {
             return Err(Failure::last(format!(
                 "the service answers with more than {ANSWER} bytes"

@@ -159,7 +159,7 @@ fn table(images: &[Image]) -> String {
 pub(super) fn lines(image: &Image) -> String {
     let said = |value: &Value| match value {
         Value::Null => None,
-        Value::String(text) => Some(escape(text)),
+        Value::String(text) => Some(escape(text)).filter(|text| !text.is_empty()),
         Value::Array(list) if list.iter().all(Value::is_string) => {
             let parts: Vec<_> = list.iter().filter_map(Value::as_str).map(escape).collect();
             Some(parts.join(", ")).filter(|text| !text.is_empty())

@@ -123,13 +123,18 @@ impl Failure {
             Some(ureq::Error::Io(inner)) => Failure::again(inner.to_string()),
             // What the other side's certificate lacks, it lacks next time too.
             Some(ureq::Error::Rustls(inner)) => Failure::last(inner.to_string()),
-            _ if error.kind() == io::ErrorKind::ConnectionRefused => {
+            _ if error.kind() == io::ErrorKind::ConnectionRefused || is_of_name(&error) => {
                 Failure::Nobody(error.to_string())
             }
             _ if error.kind() == io::ErrorKind::InvalidData => Failure::Final(error),
             _ => Failure::again(error.to_string()),
         }
     }
+}
+
+/// Whether it is that nobody knows a host of this name, for which there is no kind of its own.
+fn is_of_name(error: &io::Error) -> bool {
+    error.to_string().starts_with("failed to lookup address information")
 }
 
 /// Attempts in a row.

@@ -103,17 +103,18 @@ pub(super) fn load<'a>(asked: &Asked<'a>, args: &'a convert::Args) -> Result<Car
 /// What lies on a server, and the bytes of it: looked at here, and fetched by somebody else.
 pub(super) fn remote(asked: &Asked) -> Result<(Cargo<'static>, u64)> {
     let (found, stated) = asked.find()?;
-    let Input::Whole(source) = found.input else {
-        return Err(Error::unsupported("the server gives no ranges: it cannot be inspected there"));
-    };
     if let Some(wrapper) = found.wrappers.first() {
         let what = format!("it is in {}, which the service would not take off", wrapper.name());
         return Err(Error::refused(what));
     }
-    let facts = looked_at(&source, stated, asked.opening)?;
+    let limits = asked.opening.limits();
+    let (facts, len) = match found.input {
+        Input::Whole(source) => (looked_at(&source, stated, asked.opening)?, source.len()),
+        Input::Forward(forward) => inspect::stream(forward, stated, &limits)?,
+    };
     safe(&facts)?;
     let (format, disk_size) = (formats::format(facts.format)?, Some(facts.disk_size));
-    Ok((Cargo { load: Load::Elsewhere, format, disk_size }, source.len()))
+    Ok((Cargo { load: Load::Elsewhere, format, disk_size }, len))
 }
 
 /// What an inspection says of a file.

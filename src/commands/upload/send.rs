@@ -136,8 +136,9 @@ impl Order<'_> {
         let (sent, answer) = match written {
             Ok(sent) => (Some(sent), put.wait()?),
             Err(error) => {
+                let gone = sending.is_gone();
                 sending.give_up();
-                match put.failure(sending.is_gone()) {
+                match put.failure(gone) {
                     Some(answer) => (None, answer),
                     None => return Err(error),
                 }
@@ -201,6 +202,8 @@ impl Order<'_> {
             let image = self.client.show(id)?.ok_or_else(gone)?;
             let status = image.status();
             match status {
+                // Usable, and not in all of its stores yet.
+                "active" if image.is_on_its_way() => {}
                 "active" => return Ok(image),
                 "queued" | "uploading" | "importing" | "saving" => {}
                 _ => {
