@@ -23,6 +23,7 @@ need genisoimage genisoimage
 need zstd zstd
 need xz xz-utils
 need python3 python3
+need curl curl
 need lz4 lz4
 need bsdtar libarchive-tools
 need xmllint libxml2-utils
@@ -61,6 +62,13 @@ if command -v python3 >/dev/null && [ ! -x target/oslo/bin/python3 ]; then
     python3 -m venv target/oslo &&
         target/oslo/bin/python3 -m pip install --quiet oslo.utils==10.2.0 cryptography ||
         echo 'not to be had: oslo.utils; its test is skipped'
+fi
+
+# A real image service with its identity service, for uploads and downloads: some minutes once.
+images_api=${DISKWRIGHT_SHARED:-../shared}/images_api
+if [ -x "$images_api/setup.sh" ] && command -v python3 >/dev/null; then
+    ROOT=${IMAGES_API:-$HOME/.cache/images-api} bash "$images_api/setup.sh" ||
+        echo 'not to be had: Glance and Keystone; their tests are skipped'
 fi
 
 command -v cargo-fuzz >/dev/null || cargo install --locked --quiet cargo-fuzz

@@ -19,16 +19,16 @@ use crate::report::note;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Service")]
 pub(crate) struct Login {
-    /// The cloud of clouds.yaml; else $OS_CLOUD, else what other $OS_ variables say
+    /// The cloud of clouds.yaml; else `$OS_CLOUD`, else what other `$OS_` variables say
     #[arg(long, value_name = "NAME")]
     os_cloud: Option<String>,
     /// Where Keystone is
     #[arg(long, value_name = "URL")]
     os_auth_url: Option<String>,
-    /// password, token, v3applicationcredential, admin_token or none; found out if not given
+    /// `password`, `token`, `v3applicationcredential`, `admin_token` or `none`; found out if not given
     #[arg(long, value_name = "TYPE")]
     os_auth_type: Option<String>,
-    /// Name of the user; the password comes from $OS_PASSWORD or clouds.yaml
+    /// Name of the user; the password comes from `$OS_PASSWORD` or clouds.yaml
     #[arg(long, value_name = "NAME")]
     os_username: Option<String>,
     /// Id of the user
@@ -52,8 +52,8 @@ pub(crate) struct Login {
     /// Domain of the project, by id
     #[arg(long, value_name = "ID")]
     os_project_domain_id: Option<String>,
-    /// Id of an application credential; its secret comes from $OS_APPLICATION_CREDENTIAL_SECRET or
-    /// clouds.yaml
+    /// Id of an application credential; its secret comes from clouds.yaml or
+    /// `$OS_APPLICATION_CREDENTIAL_SECRET`
     #[arg(long, value_name = "ID")]
     os_application_credential_id: Option<String>,
     /// Region of the service
@@ -72,7 +72,7 @@ pub(crate) struct Login {
     /// credentials
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
-    /// A token. Others can see it here: $OS_TOKEN is the better place
+    /// A token. Others can see it here: `$OS_TOKEN` is the better place
     #[arg(long, value_name = "TOKEN", hide_short_help = true)]
     token: Option<String>,
     /// How often a request is sent at most
@@ -203,8 +203,6 @@ impl Settings<'_> {
                 None => "there is",
             };
             let variable = format!("OS_{}", keys[0].to_uppercase());
-            let flag = self.login.flag(keys[0]);
-            debug_assert!(flag.is_none(), "else it would have been found");
             Error::invalid(format!("{place} no {}: set ${variable}, or name a cloud", keys[0]))
         })
     }
@@ -284,13 +282,11 @@ impl Settings<'_> {
 
     fn application(&self) -> Result<Value> {
         let secret = self.need(&["application_credential_secret"])?;
-        Ok(match self.get("application_credential_id") {
-            Some(id) => json!({"id": id, "secret": secret}),
-            None => {
-                let name = self.need(&["application_credential_name"])?;
-                json!({"name": name, "secret": secret, "user": self.user(None)?})
-            }
-        })
+        if let Some(id) = self.get("application_credential_id") {
+            return Ok(json!({"id": id, "secret": secret}));
+        }
+        let name = self.need(&["application_credential_name"])?;
+        Ok(json!({"name": name, "secret": secret, "user": self.user(None)?}))
     }
 
     /// What the token is to be for.

@@ -8,7 +8,7 @@ use ureq::http::header::HeaderName;
 use ureq::http::{Method, StatusCode};
 use uuid::Uuid;
 
-use super::{Client, Reply};
+use super::Client;
 
 /// The type of a change.
 const PATCH: &str = "application/openstack-images-v2.1-json-patch";
@@ -106,10 +106,6 @@ impl Client {
     /// The record of this id, if there is one.
     pub(crate) fn show(&self, id: &str) -> Result<Option<Image>> {
         let reply = self.call(&self.ask(Method::GET, &["images", id]))?;
-        self.shown(reply)
-    }
-
-    fn shown(&self, reply: Reply) -> Result<Option<Image>> {
         match reply.status {
             StatusCode::NOT_FOUND => Ok(None),
             _ => Ok(Some(Image(reply.success()?.value()?))),
@@ -165,7 +161,10 @@ impl Client {
 
     /// Changes values of a record.
     pub(crate) fn change(&self, id: &str, values: &[(&str, Value)]) -> Result<Image> {
-        let replace = |(key, value): &(&str, Value)| json!({"op": "replace", "path": format!("/{key}"), "value": value});
+        let replace = |(key, value): &(&str, Value)| {
+            let path = format!("/{key}");
+            json!({"op": "replace", "path": path, "value": value})
+        };
         let changes: Vec<_> = values.iter().map(replace).collect();
         let mut ask = self.ask(Method::PATCH, &["images", id]);
         ask.body = Some((PATCH, json!(changes).to_string().into_bytes()));

@@ -1,9 +1,10 @@
-//! An image service, as a client sees it: OpenStack's Images API, version 2, with Keystone's tokens.
+//! An image service, as a client sees it: the Images API of OpenStack, version 2, with tokens of
+//! Keystone.
 //!
 //! ```text
-//!   flags, clouds.yaml, OS_* ─▶ Settings ─▶ Login ─▶ identity ─▶ token, endpoint ─┐
-//!   what makes the bytes ─▶ Sending ═▶ Body ─▶ PUT ──────────────────▶ Client ◀───┘ ─▶ the service
-//!                              └▶ digests, inspection
+//!   flags, clouds.yaml, OS_* ─▶ Login ─▶ Service ─▶ identity ─▶ token, endpoint ─┐
+//!   who makes the bytes ─▶ Sending ─▶ parts ─▶ Body ─▶ PUT ─▶ Client ◀───────────┘ ─▶ service
+//!                             └▶ digests, inspection
 //! ```
 //!
 //! What a service says is as hostile as an image: answers are bounded, and redirects not followed.

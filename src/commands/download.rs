@@ -139,7 +139,7 @@ impl Args {
             Input::Forward(forward) if !opening.strict() => {
                 origin::passing(path, forward, Some(stated), &wants, opening)?
             }
-            input => {
+            input @ (Input::Whole(_) | Input::Forward(_)) => {
                 let disk = origin::disk(path, input, &wrappers, Some(stated), &wants, opening)?;
                 Origin::Disk(Disk::Whole(disk))
             }
@@ -152,6 +152,7 @@ impl Args {
         if digests.is_empty() {
             note("diskwright: the service tells no digest of the image; its size was compared");
         }
+        let verified: Vec<_> = digests.iter().map(|digest| digest.algorithm.name()).collect();
         let report = Report::new(self.output, false);
         if report.is_json() {
             print_json(&json!({
@@ -159,11 +160,10 @@ impl Args {
                 "id": image.id(),
                 "name": image.text("name"),
                 "size": image.number("size"),
-                "verified": digests.iter().map(|digest| digest.algorithm.name()).collect::<Vec<_>>(),
+                "verified": verified,
             }));
             return;
         }
-        let verified: Vec<_> = digests.iter().map(|digest| digest.algorithm.name()).collect();
         let size = image.number("size").map_or("an unknown number of bytes".into(), bytes);
         let line =
             format!("{}: {size}, verified by {}", escape(image.id()), verified.join(" and "));

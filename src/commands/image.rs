@@ -164,7 +164,9 @@ pub(super) fn lines(image: &Image) -> String {
             let parts: Vec<_> = list.iter().filter_map(Value::as_str).map(escape).collect();
             Some(parts.join(", ")).filter(|text| !text.is_empty())
         }
-        other => Some(escape(&other.to_string())),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Some(escape(&value.to_string()))
+        }
     };
     let none = serde_json::Map::new();
     let record = image.0.as_object().unwrap_or(&none);

@@ -182,7 +182,8 @@ fn head(line: &mut BufReader<TcpStream>) -> Option<Request> {
             request.length = length.parse().ok();
         }
         request.chunked |= header == "transfer-encoding: chunked";
-        request.headers += &format!("{header}\n");
+        request.headers.push_str(&header);
+        request.headers.push('\n');
     }
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     request.query = query.to_string();
@@ -312,22 +313,42 @@ fn give(
     out.write_all(&bytes[at..cut.map_or(total, |cut| total.min(at + cut))])
 }
 
+/// What Keystone says.
+fn token(state: &mut State, port: u16, asked: &[u8]) -> (u16, String, Value) {
+    if !String::from_utf8_lossy(asked).contains("right horse") {
+        let why = json!({"error": {"message": "No such horse.", "title": "Unauthorized"}});
+        return (401, String::new(), why);
+    }
+    state.tokens += 1;
+    state.used = 0;
+    let url = format!("http://127.0.0.1:{port}");
+    let endpoint = json!({"interface": "public", "region": "R", "region_id": "R", "url": url});
+    let catalogue = json!([{"type": "image", "endpoints": [endpoint]}]);
+    let header = format!("X-Subject-Token: token-{}\r\n", state.tokens);
+    (201, header, json!({"token": {"catalog": catalogue}}))
+}
+
+/// A new record.
+fn created(images: &mut BTreeMap<String, (Value, Vec<u8>)>, asked: &[u8]) -> (u16, String, Value) {
+    let mut record: Value = serde_json::from_slice(asked).unwrap();
+    let id = record["id"].as_str().unwrap().to_string();
+    if images.contains_key(&id) {
+        let why = json!({"message": format!("Image ID {id} already exists!")});
+        return (409, String::new(), why);
+    }
+    for key in ["size", "checksum", "os_hash_value", "os_hash_algo"] {
+        record[key] = Value::Null;
+    }
+    record["status"] = "queued".into();
+    images.insert(id, (record.clone(), Vec::new()));
+    (201, String::new(), record)
+}
+
 fn reply(shared: &Shared, deed: Deed, request: &Request, bytes: Vec<u8>) -> (u16, String, Value) {
     let mut state = shared.state.lock().unwrap();
     let none = String::new;
     if deed == Deed::Token {
-        let asked = String::from_utf8_lossy(&bytes).into_owned();
-        if !asked.contains("right horse") {
-            let why = json!({"error": {"message": "No such horse.", "title": "Unauthorized"}});
-            return (401, none(), why);
-        }
-        state.tokens += 1;
-        state.used = 0;
-        let url = format!("http://127.0.0.1:{}", shared.port);
-        let endpoint = json!({"interface": "public", "region": "R", "region_id": "R", "url": url});
-        let catalogue = json!([{"type": "image", "endpoints": [endpoint]}]);
-        let header = format!("X-Subject-Token: token-{}\r\n", state.tokens);
-        return (201, header, json!({"token": {"catalog": catalogue}}));
+        return token(&mut state, shared.port, &bytes);
     }
     if state.manners.forgetful {
         let token = format!("x-auth-token: token-{}\n", state.tokens);
@@ -344,17 +365,7 @@ fn reply(shared: &Shared, deed: Deed, request: &Request, bytes: Vec<u8>) -> (u16
         record
     };
     if deed == Deed::Create {
-        let mut record: Value = serde_json::from_slice(&bytes).unwrap();
-        let id = record["id"].as_str().unwrap().to_string();
-        if images.contains_key(&id) {
-            return (409, none(), json!({"message": format!("Image ID {id} already exists!")}));
-        }
-        for key in ["size", "checksum", "os_hash_value", "os_hash_algo"] {
-            record[key] = Value::Null;
-        }
-        record["status"] = "queued".into();
-        images.insert(id, (record.clone(), Vec::new()));
-        return (201, none(), record);
+        return created(images, &bytes);
     }
     if deed == Deed::List {
         return (200, none(), list(images, &request.query));

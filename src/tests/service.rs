@@ -170,7 +170,8 @@ fn what_goes_by_is_sent_once_and_the_error_says_why_not_again() {
 
 #[test]
 fn a_refusal_is_told_in_the_words_of_the_service_even_in_the_middle_of_a_body() {
-    let page = "<html><body><h1>413 Too Large</h1>Denying attempt: quota of 3 exceeded.<br /><br />\n\n\n</body></html>";
+    let page = "<html><body><h1>413 Too Large</h1>Denying attempt: quota of 3 exceeded.<br /><br \
+                />\n\n\n</body></html>";
     let say = |status, most| How::Say(status, "", page, most);
     let cases = [(413, 5), (403, 6), (415, 6), (400, 6), (410, 2)];
     for (status, wanted) in cases {

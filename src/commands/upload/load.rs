@@ -87,7 +87,7 @@ pub(super) fn load<'a>(asked: &Asked<'a>, args: &'a convert::Args) -> Result<Car
         forward @ Input::Forward(_) if opening.strict() => {
             Input::Whole(policy::whole(forward, &found.wrappers, opening)?)
         }
-        input => input,
+        input @ (Input::Whole(_) | Input::Forward(_)) => input,
     };
     match input {
         Input::Whole(source) => {
@@ -160,7 +160,7 @@ fn converted<'a>(
         Input::Forward(forward) if !opening.strict() => {
             origin::passing(path, forward, stated, &wants, opening)?
         }
-        input => {
+        input @ (Input::Whole(_) | Input::Forward(_)) => {
             let disk = origin::disk(path, input, &found.wrappers, stated, &wants, opening)?;
             Origin::Disk(Disk::Whole(disk))
         }

@@ -1,8 +1,8 @@
 //! `upload`: an image to an image service, in one go.
 //!
 //! ```text
-//!   input ─▶ inspect ─▶ record ─▶ [convert] ─▶ inspect, digest ─▶ the service ─▶ compare ─▶ done
-//!                          └───────────── whatever fails: the record is taken away again
+//!   input ─▶ inspect ─▶ record ─▶ [convert] ─▶ inspect, digest ─▶ service ─▶ compare ─▶ done
+//!                          └──── whatever fails: the record is taken away again
 //! ```
 
 mod load;
@@ -34,7 +34,7 @@ Examples:
   diskwright upload --os-cloud mycloud --name debian-13 debian-13.qcow2
   diskwright upload --name web --convert qcow2 -c web.vmdk
   diskwright upload --name base --visibility public --protected --tag golden base.raw.xz
-  diskwright upload --name x --property hw_firmware_type=uefi --method stage --store fast,safe x.qcow2
+  diskwright upload --name x --property hw_firmware_type=uefi --method stage x.qcow2
   diskwright upload --name cloud --method web-download https://example.org/cloud.qcow2
   zcat disk.raw.gz | diskwright upload --name disk -f raw -
 

@@ -131,7 +131,7 @@ impl Order<'_> {
         let expected = Expected { format, disk_size, limits };
         let staged = self.method == Way::Stage;
         let store = self.stores.first().filter(|_| !staged).map(String::as_str);
-        let (sending, put) = self.client.send(id, staged, store, expected)?;
+        let (sending, put) = self.client.send(id, staged, store, expected);
         let written = cargo.write(sending.clone(), watch).and_then(|()| sending.finish());
         let (sent, answer) = match written {
             Ok(sent) => (Some(sent), put.wait()?),
