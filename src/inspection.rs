@@ -83,9 +83,7 @@ impl Inspection {
         opening: &Opening,
     ) -> Result<Inspection> {
         let limits = opening.limits();
-        let inspection = look(found, stated, opening, &limits)?;
-        fits(&inspection.facts, &limits)?;
-        Ok(inspection)
+        look(found, stated, opening, &limits)
     }
 }
 
@@ -99,10 +97,7 @@ fn look(
     let (wrappers, digesting) = (found.wrappers, found.digests.begin());
     let mut inspection = match found.input {
         Input::Whole(source) => {
-            let (mut facts, formats) = file(&*source, stated, limits)?;
-            if opening.strict() {
-                check(source.clone(), &mut facts, limits)?;
-            }
+            let (facts, formats) = whole(&source, stated, opening)?;
             let (len, stored) = (source.len(), source.stored());
             let digests = Vec::new();
             Inspection { facts, formats, wrappers, len, stored, source: Some(source), digests }
@@ -110,6 +105,7 @@ fn look(
         Input::Forward(forward) => {
             // Digests are of all of it, whatever is found on the way.
             let (facts, len) = stream(forward, stated, limits, early)?;
+            fits(&facts, limits)?;
             let formats = vec![facts.format];
             let digests = Vec::new();
             Inspection { facts, formats, wrappers, len, stored: None, source: None, digests }
@@ -117,6 +113,21 @@ fn look(
     };
     inspection.digests = digesting.finish()?;
     Ok(inspection)
+}
+
+/// What a file is, that can be read at any place, and every format that it matches.
+pub(crate) fn whole(
+    source: &Arc<dyn Source>,
+    stated: Option<&'static Format>,
+    opening: &Opening,
+) -> Result<(Facts, Vec<&'static str>)> {
+    let limits = opening.limits();
+    let (mut facts, formats) = file(&**source, stated, &limits)?;
+    if opening.strict() {
+        check(source.clone(), &mut facts, &limits)?;
+    }
+    fits(&facts, &limits)?;
+    Ok((facts, formats))
 }
 
 /// `Limit` if the disk is larger than it may be: nobody could open it.

@@ -12,8 +12,8 @@ use formats::{
 use crate::args::Opening;
 use crate::client::{Sending, safe};
 use crate::commands::convert::{self, Job, Passage};
-use crate::commands::inspect;
 use crate::input::{self, Digesting, Found};
+use crate::inspection;
 use crate::origin::{self, Disk, Origin};
 use crate::outputs::Place;
 use crate::policy;
@@ -110,7 +110,7 @@ pub(super) fn remote(asked: &Asked) -> Result<(Cargo<'static>, u64)> {
     let limits = asked.opening.limits();
     let (facts, len) = match found.input {
         Input::Whole(source) => (looked_at(&source, stated, asked.opening)?, source.len()),
-        Input::Forward(forward) => inspect::stream(forward, stated, &limits)?,
+        Input::Forward(forward) => inspection::stream(forward, stated, &limits, false)?,
     };
     safe(&facts)?;
     let (format, disk_size) = (formats::format(facts.format)?, Some(facts.disk_size));
@@ -123,22 +123,15 @@ fn looked_at(
     stated: Option<&'static Format>,
     opening: &Opening,
 ) -> Result<Facts> {
-    let limits = opening.limits();
-    let mut facts = inspect::file(&**source, stated, &limits)?;
+    let (facts, formats) = inspection::whole(source, stated, opening)?;
     if facts.format == "raw" {
-        let window = &**source as &dyn Window;
-        let mut others = formats::matches(FORMATS, window)?;
-        others.retain(|format| format.name != "raw");
-        let other = others.first().map(|format| format.name);
-        if let Some(name) = other.or(formats::foreign(window)?) {
+        let other = formats.iter().find(|name| **name != "raw").copied();
+        if let Some(name) = other.or(formats::foreign(&**source as &dyn Window)?) {
             let what = format!("it looks like {name}, and would be taken for that, not for raw");
             return Err(Error::refused(what));
         }
     }
-    if opening.strict() {
-        inspect::check(source.clone(), &mut facts, &limits)?;
-    }
-    inspect::fitting(facts, &limits)
+    Ok(facts)
 }
 
 /// A disk that is converted. Names in the image are followed as the flags allow.
@@ -150,7 +143,7 @@ fn converted<'a>(
 ) -> Result<Cargo<'a>> {
     let (path, opening, format) = (asked.path, asked.opening, job.format);
     if let Input::Whole(source) = &found.input {
-        let mut facts = inspect::file(&**source, stated, &opening.limits())?;
+        let (mut facts, _) = inspection::whole(source, stated, opening)?;
         let followed = opening.allow_refs.is_some() || !opening.parents.is_empty();
         facts.hazards.retain(|hazard| hazard.kind != HazardKind::Reference || !followed);
         safe(&facts)?;
