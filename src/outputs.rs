@@ -150,6 +150,11 @@ impl Outputs {
         self.own.as_ref().filter(|_| self.flow.is_none()).map(Output::target)
     }
 
+    /// The image's own file, whatever is around the image; none if it goes into a pipe.
+    pub(crate) fn stored(&self) -> Option<Arc<ImageFile>> {
+        self.own.as_ref().map(Output::target)
+    }
+
     /// Where files beside it go.
     pub(crate) fn beside(&self) -> Arc<dyn Beside> {
         self.beside.clone()

@@ -11,7 +11,7 @@ use formats::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Args, Base};
+use super::{Args, Base, fit};
 use crate::args::Opening;
 use crate::commands::ova::{Asked, Packed};
 use crate::exit::Exit;
@@ -46,6 +46,9 @@ impl Job<'_> {
         let streams = place.streams() || packing_of(self.args, self.output).is_some();
         let (origin, digests) = origin::open(inputs, &self.wants(streams), opening)?;
         let (done, output) = self.write(origin, digests.begin(), place)?;
+        if let Some(target) = self.args.target {
+            fit::prove(target, &output, opening).map_err(blamed(self.output))?;
+        }
         output.commit()?;
         self.report(&done);
         Ok(Exit::Ok)
@@ -81,7 +84,11 @@ impl Job<'_> {
 
     /// Bytes of the disk that is written, which may be a little larger than the one that is read.
     pub(in crate::commands) fn disk_size(&self, disk: &Disk) -> Result<u64> {
-        let size = (self.format.padded)(disk.image().disk_size(), &self.options);
+        let mut size = disk.image().disk_size();
+        if let Some(target) = self.args.target {
+            size = fit::size(target, size)?;
+        }
+        let size = (self.format.padded)(size, &self.options);
         size.map_err(|error| error.format(self.format.name))
     }
 
@@ -417,14 +424,16 @@ fn input_algorithms(args: &Args) -> Vec<Algorithm> {
 fn packing_of(args: &Args, output: &Path) -> Option<(Wrapper, Option<u32>)> {
     let ending = output.extension().and_then(|ending| ending.to_str());
     let by_name = ending.and_then(Wrapper::named).map(|wrapper| (wrapper, None));
-    args.compress_output.or(by_name.filter(|_| !args.no_create))
+    let by_target = args.target.and_then(|target| target.recipe.packing);
+    let by_target = by_target.and_then(Wrapper::named).map(|wrapper| (wrapper, None));
+    args.compress_output.or(by_target).or(by_name.filter(|_| !args.no_create))
 }
 
 impl Args {
     /// Whether a raw output is nothing but the bytes that come: then their number need not be
     /// known in advance.
     fn output_format_is_plain(&self, options: &Options) -> bool {
-        *options == Options::default() && !self.compress
+        *options == Options::default() && !self.compress && self.target.is_none()
     }
 }
 

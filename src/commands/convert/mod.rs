@@ -1,5 +1,6 @@
 //! `convert`: a disk, from one format into another.
 
+mod fit;
 mod job;
 
 pub(super) use job::Job;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use formats::{
     Algorithm, Caching, Digest, Error, FORMATS, Format, Image, Options, Result, Wrapper,
 };
+use metadata::Target;
 
 use super::ova::Wishes;
 use super::unpack;
@@ -37,6 +39,7 @@ Examples:
   diskwright convert -O raw cloud.qcow2.xz disk.raw.zst
   diskwright convert -O qcow2 appliance.ova disk.qcow2
   diskwright convert -O qcow2 appliance.ova folder/
+  diskwright convert --target azure disk.qcow2 disk.vhd
   diskwright convert -O ova --memory 4G --firmware efi --nic lan disk.qcow2 appliance.ova
   diskwright convert --hash sha256 -O raw https://example.org/cloud.qcow2 disk.raw
   cat cloud.raw.gz | diskwright convert -O raw - - | dd of=/dev/sdX bs=4M
@@ -51,6 +54,10 @@ pub(crate) struct Args {
     /// Format of the output; by the ending of its name if not given, else raw
     #[arg(short = 'O', long, value_name = "FORMAT")]
     output_format: Option<String>,
+    /// Make what this cloud or hypervisor takes, in its format and size, and see that it does:
+    /// glance, nova, azure, aws, gcp, vsphere, hyperv, virtualbox, proxmox
+    #[arg(long, value_name = "NAME", value_parser = target, conflicts_with = "no_create")]
+    target: Option<&'static Target>,
     /// Settings of the output's format, `key=value,...`; `help` lists them
     #[arg(short, long = "options", value_name = "OPTIONS")]
     options: Vec<String>,
@@ -132,10 +139,13 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let target_format = target_format(args)?;
-    let Settings::Pairs(options) = settings(&args.options)? else {
+    let Settings::Pairs(mut options) = settings(&args.options)? else {
         crate::report::print(&options_help(target_format));
         return Ok(Exit::Ok);
     };
+    if let Some(target) = args.target {
+        fit::prepare(target, args, target_format, &mut options)?;
+    }
     options.known_by(target_format.name, target_format.options)?;
     let (inputs, output) = match &args.paths[..] {
         [inputs @ .., output] if !inputs.is_empty() => (inputs, output),
@@ -187,6 +197,7 @@ impl From<Passage<'_>> for Args {
             paths: vec![path.into()],
             format,
             output_format: None,
+            target: None,
             options: Vec::new(),
             compress,
             progress,
@@ -252,6 +263,9 @@ fn target_format(args: &Args) -> Result<&'static Format> {
     if let Some(name) = &args.output_format {
         return formats::format(name);
     }
+    if let Some(target) = args.target {
+        return formats::format(target.recipe.format);
+    }
     let ending = |path: &Path| path.extension().and_then(|e| e.to_str()).map(str::to_owned);
     let by_name = args.paths.last().and_then(|path| {
         let last = ending(path)?;
@@ -262,6 +276,10 @@ fn target_format(args: &Args) -> Result<&'static Format> {
         FORMATS.iter().find(|format| format.extensions.contains(&&*ending))
     });
     by_name.copied().map_or_else(|| formats::format("raw"), Ok)
+}
+
+fn target(name: &str) -> Result<&'static Target, String> {
+    metadata::target(name).map_err(|error| error.to_string())
 }
 
 /// The image underneath a new one.
