@@ -80,9 +80,13 @@ impl Ingest {
     /// The next bytes of the stream. Never blocks. Fails as soon as the format that was named is
     /// known not to match, or to be damaged.
     pub fn push(&mut self, chunk: &[u8]) -> Result<Verdict> {
-        for piece in chunk.chunks(PIECE) {
+        let mut rest = chunk;
+        while !rest.is_empty() {
+            let len = if self.is_idle_for(rest.len()) { rest.len() } else { PIECE };
+            let (piece, behind) = rest.split_at(len.min(rest.len()));
             self.arrived.push(piece);
             self.advance()?;
+            rest = behind;
         }
         Ok(match self.containers().next() {
             Some(Candidate { state: State::Known(facts), .. }) => Verdict::Known(facts.clone()),
@@ -116,6 +120,15 @@ impl Ingest {
             }
         }
         Err(reason.unwrap_or_else(|| Error::unsupported("no format matches")))
+    }
+
+    /// Whether nobody will have what is waited for before so many bytes have come.
+    fn is_idle_for(&self, len: usize) -> bool {
+        let reached = self.arrived.len.saturating_add(len as u64);
+        self.candidates.iter().all(|candidate| match candidate.state {
+            State::Waiting(Need::Range { start, len }) => start.saturating_add(len) > reached,
+            State::Waiting(Need::End) | State::Known(_) | State::Out(_) => true,
+        })
     }
 
     /// Those that it is, raw left out.
