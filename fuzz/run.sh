@@ -68,8 +68,7 @@ disks() {
     make inline 1M mkfs.ext4 -q -N 32 -O inline_data,^metadata_csum -d "$work/tree"
     make vfat 1M mkfs.vfat -n ESP
     make vfat32 1M mkfs.vfat -F 32 -s 1
-    make ntfs 4M mkfs.ntfs -q -F -Q -L name
-    make exfat 2M mkfs.exfat -L name
+    make exfat 4M mkfs.exfat -L name
     make swap 64K mkswap -L swap
     make gpt 1M sgdisk -n 1:64:+64K -t 1:ef00 -n 2:256:+64K
     make btrfs 8M mkfs.btrfs -q -M -m single --rootdir "$work/tree"
