@@ -27,7 +27,7 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Budget { read: 8 << 20, handed: 20 << 20, reads: 20_000, entries: 50_000 }
+        Budget { read: 8 << 20, handed: 20 << 20, reads: 20_000, entries: 100_000 }
     }
 }
 

@@ -109,6 +109,8 @@ pub(crate) fn describe(disk: &Disk, places: &mut [Place], root: Option<usize>) -
     }
     if system.os_type.is_none() {
         system.os_type = windows(places);
+        let named = |known: &Known<&str>| Known::new(known.value.to_string(), &*known.why);
+        system.distro = system.os_type.as_ref().map(named);
     }
     system
 }

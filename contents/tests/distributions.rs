@@ -257,6 +257,7 @@ fn windows_is_known_by_its_boot_manager() {
     place.insert("disk", 33 * MIB, "ntfs");
     let found = place.look("disk");
     assert_eq!(value(found.system.os_type.as_ref()), Some("windows"));
+    assert_eq!(value(found.system.distro.as_ref()).as_deref(), Some("windows"));
     assert_eq!(found.system.cloud_init, None, "its files are not read");
     assert_eq!(value(found.boot.firmware.as_ref()), Some(Firmware::Uefi));
     assert_eq!(value(found.boot.architecture.as_ref()), Some("x86_64"));
