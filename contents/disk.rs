@@ -237,33 +237,73 @@ fn narrow(number: u64) -> usize {
     usize::try_from(number).expect("within a buffer")
 }
 
-/// A stretch of a disk: a partition, or all of it.
+/// A stretch of a disk, or several as one: a partition, all of the disk, a logical volume.
 #[derive(Clone)]
 pub(crate) struct Volume {
     pub(crate) disk: Rc<Disk>,
-    pub(crate) start: u64,
+    /// Where each piece begins in the volume and on the disk, and how long it is.
+    pieces: Rc<[(u64, u64, u64)]>,
     pub(crate) len: u64,
 }
 
 impl Volume {
     /// All of a disk.
     pub(crate) fn whole(disk: &Rc<Disk>) -> Volume {
-        Volume { disk: disk.clone(), start: 0, len: disk.size() }
+        Volume::part(disk, 0, disk.size())
     }
 
     /// A stretch of a disk, as far as it lies on it.
     pub(crate) fn part(disk: &Rc<Disk>, start: u64, len: u64) -> Volume {
         let len = len.min(disk.size().saturating_sub(start));
-        Volume { disk: disk.clone(), start, len }
+        Volume { disk: disk.clone(), pieces: [(0, start, len)].into(), len }
+    }
+
+    /// Stretches of the disk that another volume is on, one behind the other.
+    pub(crate) fn of(other: &Volume, stretches: Vec<(u64, u64)>) -> Volume {
+        let mut len = 0_u64;
+        let mut pieces = Vec::new();
+        for (start, size) in stretches {
+            pieces.push((len, start, size));
+            len = len.saturating_add(size);
+        }
+        Volume { disk: other.disk.clone(), pieces: pieces.into(), len }
+    }
+
+    /// Where this stretch of the volume lies on the disk, if it is all in one piece.
+    pub(crate) fn on_disk(&self, at: u64, len: u64) -> Option<u64> {
+        let end = at.checked_add(len)?;
+        let holds =
+            |piece: &&(u64, u64, u64)| piece.0 <= at && end <= piece.0.saturating_add(piece.2);
+        let (first, start, _) = self.pieces.iter().find(holds)?;
+        start.checked_add(at - first)
     }
 
     /// Fills `out` from `at` on, counted from the volume's start.
     pub(crate) fn read(&self, at: u64, out: &mut [u8]) -> Read<()> {
         let len = out.len() as u64;
+        if let Some(place) = self.on_disk(at, len) {
+            return self.disk.read(place, out);
+        }
         if at.checked_add(len).is_none_or(|end| end > self.len) {
             return damaged(format!("{len} bytes at {at} of {} are outside", self.len));
         }
-        self.disk.read(self.start + at, out)
+        let (mut at, mut rest) = (at, out);
+        while !rest.is_empty() {
+            let (first, _, size) = self.piece(at);
+            let part = (first.saturating_add(size) - at).min(rest.len() as u64);
+            let (now, later) = rest.split_at_mut(narrow(part));
+            let place = self.on_disk(at, part);
+            let Some(place) = place else { return damaged("a piece of a volume is not there") };
+            self.disk.read(place, now)?;
+            (at, rest) = (at + part, later);
+        }
+        Ok(())
+    }
+
+    /// The piece that holds this place of the volume.
+    fn piece(&self, at: u64) -> (u64, u64, u64) {
+        let index = self.pieces.partition_point(|piece| piece.0 <= at);
+        self.pieces[index - 1]
     }
 
     /// `len` bytes from `at` on. What asks for them has compared `len` with a bound of its own.

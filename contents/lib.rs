@@ -23,6 +23,7 @@ mod bytes;
 mod disk;
 mod files;
 mod kernel;
+mod lvm;
 mod machine;
 mod system;
 mod systems;
@@ -85,6 +86,8 @@ impl<T> Known<T> {
 struct Place {
     volume: Volume,
     partition: Option<Partition>,
+    /// The logical volume that it lies in.
+    logical: Option<String>,
     found: Found,
     files: Option<Files>,
 }
@@ -99,9 +102,10 @@ impl Place {
             "zfs" => "part of a ZFS pool",
             kind => &format!("{kind} file system"),
         };
-        match &self.partition {
-            Some(partition) => format!("the {kind} in partition {}", partition.number),
-            None => format!("the {kind}"),
+        match (&self.partition, &self.logical) {
+            (_, Some(name)) => format!("the {kind} in the volume {name}"),
+            (Some(partition), None) => format!("the {kind} in partition {}", partition.number),
+            (None, None) => format!("the {kind}"),
         }
     }
 
@@ -122,7 +126,12 @@ pub fn look(image: Arc<dyn Image>, budget: &Budget) -> Result<Contents> {
     let file_systems = places.iter().map(FileSystem::of).collect();
     let root = system::root(&mut places);
     if root.is_none() {
-        for place in places.iter().filter(|place| CLOSED.contains(&place.found.kind)) {
+        // A group of whose volumes none is found here is as closed as anything.
+        let is_open = places.iter().any(|place| place.logical.is_some());
+        let is_closed = |place: &&Place| {
+            CLOSED.contains(&place.found.kind) && !(is_open && place.found.kind == "lvm2")
+        };
+        for place in places.iter().filter(is_closed) {
             disk.note(format!("{}: what lies in it is not read", place.name()));
         }
     }
@@ -138,7 +147,23 @@ fn places(disk: &Rc<Disk>, table: Option<&Table>) -> Vec<Place> {
     // A hybrid image is a file system and a table at once; otherwise a table hides what was there.
     let over_all = systems::identify(&whole, table.is_some());
     places.extend(over_all.map(|found| Place::new(whole, None, found)));
-    let Some(table) = table else { return places };
+    if let Some(table) = table {
+        in_partitions(disk, table, &mut places);
+    }
+    let parts = places.iter().filter(|place| place.found.kind == "lvm2");
+    let parts: Vec<_> = parts.map(|place| place.volume.clone()).collect();
+    for logical in lvm::volumes(&parts) {
+        if let Some(found) = systems::identify(&logical.volume, false) {
+            let mut place = Place::new(logical.volume, None, found);
+            place.logical = Some(logical.name);
+            places.push(place);
+        }
+    }
+    places
+}
+
+/// Adds the file systems in partitions.
+fn in_partitions(disk: &Rc<Disk>, table: &Table, places: &mut Vec<Place>) {
     let holding = table.partitions.iter().filter(|partition| !partition.is_extended());
     for (index, partition) in holding.enumerate() {
         if index == PARTITIONS {
@@ -150,13 +175,12 @@ fn places(disk: &Rc<Disk>, table: Option<&Table>) -> Vec<Place> {
             places.push(Place::new(volume, Some(partition.clone()), found));
         }
     }
-    places
 }
 
 impl Place {
     /// A file system, opened if its files can be read.
     fn new(volume: Volume, partition: Option<Partition>, found: Found) -> Place {
-        let mut place = Place { volume, partition, found, files: None };
+        let mut place = Place { volume, partition, logical: None, found, files: None };
         match tree::open(&place.volume, place.found.kind) {
             Some(Ok(tree)) => place.files = Some(Files::new(tree)),
             Some(Err(fault)) => place.volume.disk.complain(&place.name(), &fault),

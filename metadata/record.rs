@@ -146,9 +146,12 @@ pub struct PartitionRecord {
 /// A file system.
 #[derive(Debug, Clone, Serialize)]
 pub struct FileSystemRecord {
-    /// Its partition; absent if it takes the whole disk.
+    /// Its partition; absent if it takes the whole disk, or a logical volume.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partition: Option<u32>,
+    /// Its logical volume, with the name of the group in front.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
     /// `ext4`, `xfs`, ...
     pub kind: &'static str,
     /// Its name.
@@ -302,8 +305,8 @@ impl PartitionRecord {
 
 impl FileSystemRecord {
     fn of(found: &contents::FileSystem) -> FileSystemRecord {
-        let contents::FileSystem { partition, kind, label, uuid, size } = found.clone();
-        FileSystemRecord { partition, kind, label, uuid, size }
+        let contents::FileSystem { partition, volume, kind, label, uuid, size } = found.clone();
+        FileSystemRecord { partition, volume, kind, label, uuid, size }
     }
 }
 

@@ -49,7 +49,11 @@ fn tell(path: &str, contents: &Contents) {
     for found in &contents.file_systems {
         println!(
             "  {} in {:?}: {:?} {:?} {:?}",
-            found.kind, found.partition, found.label, found.uuid, found.size
+            found.kind,
+            (found.partition, &found.volume),
+            found.label,
+            found.uuid,
+            found.size
         );
     }
     let (boot, system) = (&contents.boot, &contents.system);

@@ -11,8 +11,10 @@ use crate::disk::{Fault, Read, Volume};
 /// A file system, or what else has a name of its own: swap space, a part of a volume group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileSystem {
-    /// The number of its partition; none if it takes the whole disk.
+    /// The number of its partition; none if it takes the whole disk, or a logical volume.
     pub partition: Option<u32>,
+    /// The logical volume that it lies in, with the name of its group in front: `ubuntu-vg/root`.
+    pub volume: Option<String>,
     /// Which one: `ext4`, `xfs`, `btrfs`, `vfat`, `ntfs`, `swap`, `lvm2`, `luks`, ...
     pub kind: &'static str,
     /// Its name.
@@ -28,8 +30,9 @@ impl FileSystem {
     pub(crate) fn of(place: &Place) -> FileSystem {
         let found = place.found.clone();
         let partition = place.partition.as_ref().map(|partition| partition.number);
+        let volume = place.logical.clone();
         let Found { kind, label, uuid, size } = found;
-        FileSystem { partition, kind, label, uuid, size }
+        FileSystem { partition, volume, kind, label, uuid, size }
     }
 }
 

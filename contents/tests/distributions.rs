@@ -395,3 +395,24 @@ fn what_waits_in_the_journal_of_ext4_is_seen() {
         assert_eq!(disks::look_at(&bytes).system.distro, None, "{options}");
     }
 }
+
+#[test]
+fn a_root_in_a_logical_volume_is_found() {
+    if !has(&["sfdisk"]) {
+        return;
+    }
+    let place = Place::new();
+    debian(&place);
+    if !disks::volume_group(&place, "group") {
+        return;
+    }
+    place.blank("disk", 64 * MIB);
+    place.must("printf 'label: gpt\\nstart=2048, size=48M, type=lvm\\n' | sfdisk -q disk");
+    place.insert("disk", MIB, "group");
+    let found = place.look("disk");
+    expect_debian(&found);
+    let kinds: Vec<_> = found.file_systems.iter().map(|one| (one.partition, one.kind)).collect();
+    assert_eq!(kinds, [(Some(1), "lvm2"), (None, "ext4")]);
+    assert_eq!(found.file_systems[1].volume.as_deref(), Some("vg-1/root"));
+    assert_eq!(found.file_systems[1].size, Some(24 * MIB));
+}

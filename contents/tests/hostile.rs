@@ -121,6 +121,18 @@ fn flipped_bytes_of_btrfs_end_no_look() {
 }
 
 #[test]
+fn flipped_bytes_of_a_volume_group_end_no_look() {
+    let place = Place::new();
+    tree(&place);
+    if !disks::volume_group(&place, "disk") {
+        return;
+    }
+    let folded = Folded::of(&place.get("disk"));
+    assert!(bounded(&folded).system.distro.is_some());
+    flipped(folded, 2000);
+}
+
+#[test]
 fn noise_ends_no_look() {
     for seed in 0..300 {
         let mut dice = Dice(seed);

@@ -103,6 +103,8 @@ fn text(metadata: &Metadata) -> String {
         }
         text +=
             &found.partition.map(|number| format!(", in partition {number}")).unwrap_or_default();
+        let volume = found.volume.as_ref();
+        text += &volume.map(|name| format!(", in volume {}", escape(name))).unwrap_or_default();
         lines.push(("file system", text));
     }
     lines.extend(system(&metadata.system));

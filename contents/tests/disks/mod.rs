@@ -294,3 +294,40 @@ pub(crate) fn elf(machine: u16) -> Vec<u8> {
     raw[18..20].copy_from_slice(&machine.to_le_bytes());
     raw
 }
+
+/// Makes a part of a volume group with Debian's tree in the volume `vg-1/root`, in two stretches
+/// with swap space between them, if that can be done here.
+pub(crate) fn volume_group(place: &Place, name: &str) -> bool {
+    if !has(&["lvcreate", "losetup", "mkfs.ext4"]) || place.must("id -u").trim() != "0" {
+        eprintln!("skipped: no volume group can be made here");
+        return false;
+    }
+    place.blank(name, 48 << 20);
+    let device = std::panic::catch_unwind(|| place.must(&format!("losetup --show -f {name}")));
+    let Ok(device) = device else {
+        eprintln!("skipped: no volume group can be made here");
+        return false;
+    };
+    let device = device.trim();
+    let lvm = |what: &str| format!("{what} -q --driverloaded n --devices {device}");
+    let volume = |name: &str, size: &str| {
+        format!("{} -an -Zn -Wn -n {name} -L {size} vg-1", lvm("lvcreate"))
+    };
+    let lines = [
+        format!("{} {device}", lvm("pvcreate")),
+        format!("{} vg-1 {device}", lvm("vgcreate")),
+        volume("root", "8M"),
+        volume("swap", "4M"),
+        format!("{} -L 24M vg-1/root", lvm("lvextend")),
+    ];
+    let made = std::panic::catch_unwind(|| place.must(&lines.join("; ")));
+    place.must(&format!("losetup -d {device}"));
+    made.unwrap();
+    place.blank("root", 24 << 20);
+    let copy = format!("of={name} bs=1M conv=notrunc status=none");
+    place.must(&format!(
+        "mkfs.ext4 -q -L root -O ^metadata_csum -d tree root; dd if=root count=8 seek=1 {copy}; \
+         dd if=root skip=8 seek=13 {copy}"
+    ));
+    true
+}
