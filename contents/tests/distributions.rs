@@ -416,3 +416,29 @@ fn a_root_in_a_logical_volume_is_found() {
     assert_eq!(found.file_systems[1].volume.as_deref(), Some("vg-1/root"));
     assert_eq!(found.file_systems[1].size, Some(24 * MIB));
 }
+
+#[test]
+fn what_waits_in_the_log_of_xfs_is_seen() {
+    if !has(&["mkfs.xfs", "mount", "umount", "cp"]) {
+        return;
+    }
+    let place = Place::new();
+    if place.must("id -u").trim() != "0" {
+        eprintln!("skipped: nothing can be mounted here");
+        return;
+    }
+    place.blank("disk", 300 * MIB);
+    place.must("mkfs.xfs -q disk; mkdir mounted");
+    if std::panic::catch_unwind(|| place.must("mount -o loop disk mounted")).is_err() {
+        eprintln!("skipped: xfs cannot be mounted here");
+        return;
+    }
+    let fill = "mkdir -p mounted/etc; printf 'ID=debian\\n' > mounted/etc/os-release; \
+        sync mounted/etc/os-release mounted/etc mounted; cp --sparse=always disk image";
+    let filled = std::panic::catch_unwind(|| place.must(fill));
+    place.must("umount mounted");
+    filled.unwrap();
+    let found = place.look("image");
+    assert_eq!(value(found.system.distro.as_ref()).as_deref(), Some("debian"));
+    assert_eq!(found.notes, Vec::<String>::new());
+}

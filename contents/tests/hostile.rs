@@ -227,7 +227,8 @@ fn a_tree_of_extents_that_contains_itself_is_not_walked_for_ever() {
     assert_eq!(found.system.distro, None);
 }
 
-/// A disk with a journal in which this block waits, for the block that says where the journal is.
+/// A disk in whose journal two blocks wait: noise for the block that says where the journal is, and
+/// the inodes as they are.
 fn with_journal(place: &Place, escaped: bool) -> Vec<u8> {
     tree(place);
     place.blank("disk", 8 * MIB);
@@ -243,13 +244,15 @@ fn with_journal(place: &Place, escaped: bool) -> Vec<u8> {
     let superblock = number(&disk, inode + 0x28) * 1024;
     disk[superblock + 24..superblock + 32].copy_from_slice(&[0, 0, 0, 1, 0, 0, 0, 20]);
     let block = |index: usize| number(&disk, list * 1024 + (index - 12) * 4) * 1024;
-    let (descriptor, data, commit) = (block(20), block(21), block(22));
+    let (descriptor, data, more, commit) = (block(20), block(21), block(22), block(23));
     let head = |kind: u32| [0xc03b_3998, kind, 1_u32].map(u32::to_be_bytes).concat();
     disk[descriptor..descriptor + 12].copy_from_slice(&head(1));
-    let flags: u32 = if escaped { 9 } else { 8 };
-    let tag = [(list as u32).to_be_bytes(), flags.to_be_bytes()].concat();
-    disk[descriptor + 12..descriptor + 20].copy_from_slice(&tag);
+    let flags = if escaped { 3 } else { 2 };
+    let inodes = number(&disk, 2048 + 8);
+    let tags = [list as u32, flags, inodes as u32, 10].map(u32::to_be_bytes).concat();
+    disk[descriptor + 12..descriptor + 28].copy_from_slice(&tags);
     disk[data..data + 1024].fill(0x11);
+    disk.copy_within(inodes * 1024..inodes * 1024 + 1024, more);
     disk[commit..commit + 12].copy_from_slice(&head(2));
     disk
 }
