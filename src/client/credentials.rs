@@ -1,8 +1,8 @@
 //! Who we are and where the service is: from flags, from `clouds.yaml`, from `OS_*` variables.
 //!
-//! A flag wins. A cloud that is named comes from its file, and the variables do not mix with it;
-//! without one the variables say everything. Secrets come from the file and from variables, never
-//! from a flag, for a command line is seen by others.
+//! A flag wins. A cloud that is named comes from its file, and the variables do not mix with it,
+//! but for a password that the file leaves out; without one the variables say everything. Secrets
+//! come from the file and from variables: a command line is seen by others.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::remote::{Patience, Trust};
 use crate::report::note;
 
 /// Where the service is, and who asks.
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 #[command(next_help_heading = "Service")]
 pub(crate) struct Login {
     /// The cloud of clouds.yaml; else `$OS_CLOUD`, else what other `$OS_` variables say
@@ -186,7 +186,10 @@ impl Login {
 impl Settings<'_> {
     fn get(&self, key: &str) -> Option<String> {
         let found = self.login.flag(key).or_else(|| match &self.cloud {
-            Some(cloud) => cloud.get(key).cloned(),
+            Some(cloud) => cloud.get(key).cloned().or_else(|| match key {
+                "password" => variable("OS_PASSWORD"),
+                _ => None,
+            }),
             None => variable(&format!("OS_{}", key.to_uppercase())),
         });
         found.filter(|text| !text.is_empty())

@@ -1,7 +1,7 @@
 //! A body on its way to the service, while somebody else makes its bytes.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use formats::{Error, Result};
 use ureq::http::header::CONTENT_TYPE;
@@ -92,15 +92,13 @@ impl Put {
     /// Breaks the line, and waits until it is broken.
     pub(crate) fn end(self) {
         self.agent.shutdown();
-        let until = Instant::now() + FAREWELL;
-        let left = until.saturating_duration_since(Instant::now());
-        let _ = self.answer.recv_timeout(left);
+        let _ = self.answer.recv_timeout(FAREWELL);
     }
 
     /// What went wrong on the line, if that is what went wrong; the line is broken otherwise.
     pub(crate) fn failure(self, gone: bool) -> Option<Result<Reply, Failure>> {
         if gone {
-            return self.answer.recv_timeout(FAREWELL).ok();
+            return self.wait().ok();
         }
         self.end();
         None

@@ -2,6 +2,7 @@
 //! error, and never with a record that nobody wants.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may fail")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 #[path = "pretend.rs"]
 mod pretend;
@@ -344,7 +345,7 @@ fn a_stream_that_shows_late_what_it_is_leaves_no_image() {
     assert!(place.command(&fixed).output().unwrap().status.success());
     let vhd = std::fs::read(place.path("disk.vhd")).unwrap();
     let (code, said) = place.fails(&["upload", "--name", "x", "-"], &vhd);
-    assert!(code == 6 && said.contains("its bytes are vhd"), "{code}: {said}");
+    assert!(code == 6 && said.starts_with("diskwright: -: its bytes are vhd"), "{code}: {said}");
     assert!(place.service.deeds().contains(&Deed::Put) && place.service.images().is_empty());
     place.must(&["upload", "--name", "x", "-f", "vhd", "-"], &vhd);
     let (record, bytes) = place.only();
@@ -409,6 +410,98 @@ fn an_id_that_is_taken_stays_with_its_image() {
     let (code, said) = place.fails(&[&UPLOAD[..], &["--id", id]].concat(), b"");
     assert!(code == 2 && said.contains(id), "{code}: {said}");
     assert_eq!(place.only().0["status"], "active");
+}
+
+// The answers of servers are read in there, too.
+#[test]
+fn an_upload_works_locked_in() {
+    let place = Place::new(Manners::default());
+    let mut command = place.command(&["upload", "--name", "x", "-"]);
+    command.stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(&noise(3 << 20)).unwrap();
+    while !place.service.deeds().contains(&Deed::Put) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    assert!(status.contains("Seccomp:\t2") && status.contains("NoNewPrivs:\t1"), "{status}");
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    assert!(place.only().1 == noise(3 << 20));
+}
+
+#[test]
+fn a_keystone_that_fails_is_asked_again_or_told_of() {
+    let keystone = |faults: Vec<(Deed, How)>| {
+        let place = Place::faulty(&faults);
+        let mut command = place.command(&["image", "list"]);
+        command.args(["--retry-pause", "0.01", "--attempts", "3"]).env_remove("OS_ENDPOINT");
+        command.env("OS_AUTH_URL", format!("{}/v2.0/", place.service.url()));
+        command.env("OS_USERNAME", "me").env("OS_PASSWORD", "right horse");
+        let output = finish(command, b"");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code().unwrap(), said)
+    };
+    let say = |status, text| (Deed::Token, How::Say(status, "", text, usize::MAX));
+    assert_eq!(keystone(vec![say(500, ""), (Deed::Token, How::DropAfter(0))]).0, 0);
+    let token = (Deed::Token, How::Say(201, "X-Subject-Token: t\r\n", "{}", usize::MAX));
+    let elsewhere = r#"{"token": {"catalog": [{"type": "image", "endpoints": [
+        {"interface": "public", "region": "R\u001b", "url": "file:///etc/passwd"}]}]}}"#;
+    let strange = (Deed::Token, How::Say(201, "X-Subject-Token: t\r\n", elsewhere, usize::MAX));
+    let cases = [
+        (vec![say(503, ""), say(503, ""), say(503, "")], 7, "3 attempts brought nothing"),
+        (vec![say(404, "")], 2, "there is no Keystone"),
+        (vec![say(201, "{}")], 7, "no token came"),
+        (vec![token], 2, "its catalogue is empty"),
+        (vec![strange], 2, "is no URL of a service"),
+        (vec![say(302, "")], 7, "it is no endpoint"),
+    ];
+    for (faults, wanted, words) in cases {
+        let (code, said) = keystone(faults);
+        assert!(code == wanted && said.contains(words), "{code}: {said}");
+    }
+}
+
+#[test]
+fn a_service_is_believed_by_its_certificate() {
+    let folder = TempDir::new().unwrap();
+    let openssl = |words: &str| {
+        let mut command = Command::new("openssl");
+        command.args(words.split(' ')).current_dir(&folder).stdin(Stdio::piped());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let request = "req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -days 9 -subj /CN=me \
+                   -addext subjectAltName=DNS:localhost -addext basicConstraints=CA:FALSE";
+    if !openssl(request).status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: there is no openssl here");
+        return;
+    }
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    std::fs::create_dir_all(folder.path().join("v2")).unwrap();
+    std::fs::write(folder.path().join("v2/images?limit=50"), "{\"images\": []}").unwrap();
+    let mut server =
+        openssl(&format!("s_server -accept {port} -key key -cert cert -WWW")).spawn().unwrap();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let list = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_diskwright"));
+        command.args(["image", "list"]).args(args).current_dir(&folder).env_clear();
+        command.args(["--endpoint", &format!("https://localhost:{port}")]);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let answers = [list(&[]), list(&["--os-cacert", "cert"]), list(&["--insecure"])];
+    let no_certificate = list(&["--os-cacert", "key"]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let [(unknown, why), (known, nothing), (careless, warned)] = answers;
+    assert!(unknown == Some(7) && why.contains("certificate"), "{why}");
+    assert!(known == Some(0) && nothing.is_empty(), "{nothing}");
+    assert!(careless == Some(0) && warned.contains("any certificate is taken"), "{warned}");
+    assert!(no_certificate.0 == Some(2), "{}", no_certificate.1);
 }
 
 const ID: &str = "0f6e2a4e-5d41-4f6b-9a43-2d7c8f1f5a10";

@@ -282,6 +282,33 @@ fn every_format_that_it_knows_arrives_and_comes_back() {
 }
 
 #[test]
+fn containers_are_called_what_they_are() {
+    let Some(place) = Place::new() else { return };
+    place.must(&["convert", "-O", "ova", "disk.raw", "machine.ova"], b"");
+    std::fs::create_dir(place.path("files")).unwrap();
+    std::fs::write(place.path("files/a"), "a").unwrap();
+    place.must(&["iso", "create", "--label", "x", "files", "disc.iso"], b"");
+    for (file, disk, container) in [("machine.ova", "vmdk", "ova"), ("disc.iso", "iso", "bare")] {
+        let image = place.upload(&["--name", file, file]);
+        assert_eq!(
+            (&image["disk_format"], &image["container_format"]),
+            (&disk.into(), &container.into())
+        );
+        place.must(&["download", file, "back"], b"");
+        assert!(
+            std::fs::read(place.path("back")).unwrap() == std::fs::read(place.path(file)).unwrap()
+        );
+    }
+    place.must(&["download", "-O", "raw", "machine.ova", "back.raw"], b"");
+    assert!(std::fs::read(place.path("back.raw")).unwrap() == disk());
+    let image = place.upload(&["--name", "out", "--convert", "qcow2", "machine.ova"]);
+    assert_eq!(
+        (&image["disk_format"], &image["container_format"]),
+        (&"qcow2".into(), &"bare".into())
+    );
+}
+
+#[test]
 fn a_stream_arrives_as_well_with_its_compression_taken_off() {
     let Some(place) = Place::new() else { return };
     place.must(&["convert", "disk.raw", "disk.raw.xz"], b"");

@@ -196,11 +196,12 @@ impl Args {
             min_disk: self.min_disk.unwrap_or(0),
             protected: self.protected,
             limits: self.opening.limits(),
+            input: crate::remote::shown(self.path.as_deref().unwrap_or(Path::new("-"))),
         }
     }
 
     fn tell(&self, image: &Image) {
-        if image.digests().is_empty() {
+        if image.digests().is_empty() && self.method != Way::WebDownload {
             note("diskwright: the service tells no digest of the image; its size was compared");
         }
         let report = Report::new(self.output, false);

@@ -1,5 +1,6 @@
 //! From a record to an image: sent until the service has it, compared, and taken back otherwise.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -44,6 +45,8 @@ pub(super) struct Order<'a> {
     pub(super) min_disk: u64,
     pub(super) protected: bool,
     pub(super) limits: Limits,
+    /// What the image is called that is read.
+    pub(super) input: PathBuf,
 }
 
 /// What came of one attempt to send.
@@ -79,6 +82,7 @@ impl Order<'_> {
             let image = self.active(&id)?;
             let wanted = Wanted { len, digests: &[], disk_size: self.disk_size };
             self.compare(&image, &wanted)?;
+            note("diskwright: the service fetched it: its size was compared, and not its bytes");
             self.finish(image, self.disk_size)
         });
         done.map_err(|error| self.take_away(&id, error).path(&name))
@@ -133,6 +137,7 @@ impl Order<'_> {
         let store = self.stores.first().filter(|_| !staged).map(String::as_str);
         let (sending, put) = self.client.send(id, staged, store, expected);
         let written = cargo.write(sending.clone(), watch).and_then(|()| sending.finish());
+        let written = written.map_err(|error| error.path(&self.input));
         let (sent, answer) = match written {
             Ok(sent) => (Some(sent), put.wait()?),
             Err(error) => {
