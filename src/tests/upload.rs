@@ -12,11 +12,13 @@
 mod server;
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -31,15 +33,30 @@ struct Services {
 
 /// The services, or nothing where they cannot be had.
 fn services() -> Option<&'static Services> {
-    static SERVICES: OnceLock<Option<Services>> = OnceLock::new();
-    SERVICES.get_or_init(start).as_ref()
+    static SERVICES: OnceLock<Option<Result<Services, String>>> = OnceLock::new();
+    match SERVICES.get_or_init(start) {
+        None => None,
+        Some(Ok(services)) => Some(services),
+        Some(Err(why)) => panic!("{why}"),
+    }
+}
+
+/// Ends what runs under the number in this file, and waits until its port is free.
+fn end(pid: &Path, port: u16) {
+    let number = std::fs::read_to_string(pid).unwrap();
+    let number = Pid::from_raw(number.trim().parse().unwrap()).unwrap();
+    kill_process(number, Signal::TERM).unwrap();
+    while TcpStream::connect(("127.0.0.1", port)).is_ok() {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let _ = std::fs::remove_file(pid);
 }
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn start() -> Option<Services> {
+fn start() -> Option<Result<Services, String>> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let shared = std::env::var_os("DISKWRIGHT_SHARED").map_or(beside, PathBuf::from);
     let scripts = shared.join("images_api");
@@ -75,15 +92,22 @@ fn start() -> Option<Services> {
     let mut watch = Command::new("sh");
     watch.args(["-c", &stop]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     std::mem::forget(watch.spawn().unwrap().stdin);
-    // The first Keystone remembers a catalogue without images for a while: another one is started.
+    let pid = root.join("run/keystone/uwsgi.pid");
     for name in ["start-keystone.sh", "start-keystone.sh", "start-glance.sh"] {
+        // The first Keystone remembers a catalogue without images for a while: another one is
+        // started.
+        if pid.exists() && name == "start-keystone.sh" {
+            end(&pid, keystone);
+        }
         let log = std::fs::File::create(root.join("log")).unwrap();
         let again = log.try_clone().unwrap();
         let done = script(name).stdout(log).stderr(again).status().unwrap();
         let said = std::fs::read_to_string(root.join("log")).unwrap();
-        assert!(done.success(), "{name}: {said}");
+        if !done.success() {
+            return Some(Err(format!("{name}: {said}")));
+        }
     }
-    Some(Services { root, keystone: format!("http://127.0.0.1:{keystone}/v3"), web })
+    Some(Ok(Services { root, keystone: format!("http://127.0.0.1:{keystone}/v3"), web }))
 }
 
 /// A disk with data and zeros.
