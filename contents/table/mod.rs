@@ -130,6 +130,9 @@ impl Problem {
     }
 }
 
+/// Problems that are told of.
+const PROBLEMS: usize = 32;
+
 /// The table of a disk, if it has one.
 pub(crate) fn read(disk: &Rc<Disk>) -> Read<Option<Table>> {
     let mbr = mbr::read(disk)?;
@@ -188,8 +191,9 @@ fn look_over(table: &mut Table, disk_size: u64) {
             furthest = Some(partition);
         }
     }
-    problems.truncate(16);
     table.problems.append(&mut problems);
+    // A table that is all wrong need not be told of in full.
+    table.problems.truncate(PROBLEMS);
 }
 
 impl Partition {

@@ -228,3 +228,9 @@ fn the_boot_sector_of_a_file_system_is_no_table() {
         assert_eq!(kinds, [kind]);
     }
 }
+
+#[test]
+fn a_table_that_is_all_wrong_is_not_told_of_in_full() {
+    let parts: Vec<_> = (0..128).map(|_| (LINUX, 5_u64, 500_u64)).collect();
+    assert_eq!(problems(&look_at(&gpt(512, 200, &parts))).len(), 32);
+}
