@@ -200,8 +200,10 @@ impl File<'_> {
 
     /// Whether it finds what it looks for, or gives up before it looks for anything.
     fn size_of_vhdx(&self) -> Result<bool> {
-        const REGION: &str = "8b7ca206-4790-4b9a-b8fe-575f050f886e";
-        const SIZE: &str = "2fa54224-cd1b-4876-b211-5dbed83bf4b8";
+        // {8B7CA206-4790-4B9A-B8FE-575F050F886E} and {2FA54224-CD1B-4876-B211-5DBED83BF4B8}
+        const REGION: [u8; 16] =
+            *b"\x06\xa2\x7c\x8b\x90\x47\x9a\x4b\xb8\xfe\x57\x5f\x05\x0f\x88\x6e";
+        const SIZE: [u8; 16] = *b"\x24\x42\xa5\x2f\x1b\xcd\x76\x48\xb2\x11\x5d\xbe\xd8\x3b\xf4\xb8";
         let end = 256 << 10;
         let table = self.some(192 << 10, 64 << 10)?;
         if table.len() < 64 << 10 {
@@ -354,17 +356,9 @@ impl Descriptor {
 }
 
 /// Where the row with this GUID begins.
-fn row_of(table: &[u8], first: usize, rows: usize, guid: &str) -> Option<usize> {
+fn row_of(table: &[u8], first: usize, rows: usize, guid: [u8; 16]) -> Option<usize> {
     let starts = (0..rows).map(|row| first + 32 * row);
-    starts.take_while(|at| at + 32 <= table.len()).find(|at| guid_text(word(table, *at)) == guid)
-}
-
-/// A GUID as Microsoft writes it down: its first three numbers are little-endian.
-fn guid_text(bytes: [u8; 16]) -> String {
-    let (a, b, c) = (word(&bytes, 0), word(&bytes, 4), word(&bytes, 6));
-    let (a, b, c) = (u32::from_le_bytes(a), u16::from_le_bytes(b), u16::from_le_bytes(c));
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("{a:08x}-{b:04x}-{c:04x}-{}-{}", hex(&bytes[8..10]), hex(&bytes[10..]))
+    starts.take_while(|at| at + 32 <= table.len()).find(|at| word(table, *at) == guid)
 }
 
 /// `N` bytes out of a header that is long enough.
