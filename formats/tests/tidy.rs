@@ -94,12 +94,15 @@ fn sources() -> Vec<File> {
     files
 }
 
-/// The crate that looks at what lies on a disk, its paths inside of it.
-fn contents() -> Vec<File> {
+/// The crates beside this one, which look at what lies on a disk and at what services want to
+/// know; their paths inside of them.
+fn beside() -> Vec<File> {
     let mut files = Vec::new();
-    let root = root().join("../contents");
-    collect(&root, &root, &["rs"], &mut files);
-    assert!(files.len() > 20, "{} files", files.len());
+    for (name, least) in [("contents", 20), ("metadata", 10)] {
+        let (root, before) = (root().join("..").join(name), files.len());
+        collect(&root, &root, &["rs"], &mut files);
+        assert!(files.len() >= before + least, "{name}: {} files", files.len() - before);
+    }
     files
 }
 
@@ -256,12 +259,12 @@ fn nobody_knows_whom_he_must_not_know() {
 
 #[test]
 fn every_file_has_the_shape_of_the_house() {
-    expect_none(sources().iter().chain(&contents()).flat_map(shape));
+    expect_none(sources().iter().chain(&beside()).flat_map(shape));
 }
 
 #[test]
 fn what_looks_at_disks_touches_nothing_else() {
-    let files = contents();
+    let files = beside();
     let inside = files
         .iter()
         .filter(|file| !["tests/", "examples/"].iter().any(|f| file.path.starts_with(f)));
