@@ -242,9 +242,9 @@ impl Metadata {
             file_size: len,
             actual_size: stored,
             min_disk: names::min_disk(facts.disk_size),
-            disk_format: names::disk_format(facts),
+            disk_format: names::disk_format(facts.format, facts.variant),
             container_format: match wrappers[..] {
-                [] => names::container_format(facts),
+                [] => names::container_format(facts.format, facts.variant),
                 _ => "compressed",
             },
             wrappers,

@@ -53,6 +53,8 @@ impl Inspection {
         let options = policy::open_options(path, opening, &limits)?;
         let looked = formats::open(source.clone(), format, &options)
             .and_then(|disk| contents::look(disk.into(), &Budget::default()));
+        // What is cut short meanwhile is no damage of the image.
+        source.still_whole()?;
         match looked {
             Err(error) if error.kind() == Kind::Cancelled => Err(error),
             // Its hazards say which.

@@ -70,10 +70,15 @@ fn nova(subject: &Subject, judgement: &mut Judgement) {
 /// What a service is told: the disk format and the container format.
 fn said<'a>(subject: &'a Subject) -> (Option<&'a str>, &'static str) {
     let container = match subject.wrappers {
-        [] => names::container_format(subject.facts),
+        [] => names::container_format(subject.facts.format, subject.facts.variant),
         _ => "compressed",
     };
-    (subject.disk_format.or_else(|| names::disk_format(subject.facts)), container)
+    (
+        subject
+            .disk_format
+            .or_else(|| names::disk_format(subject.facts.format, subject.facts.variant)),
+        container,
+    )
 }
 
 /// What the gate says, for an image that is declared to be of this format.

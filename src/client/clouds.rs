@@ -115,7 +115,7 @@ mod tests {
     fn a_cloud_is_flat_and_its_secrets_come_over_it() {
         let file = |text: &str| YamlLoader::load_from_str(text).expect("it is YAML").remove(0);
         let clouds = file(
-            "clouds:\n  mine:\n    auth:\n      username: me\n      project_id: 0123\n    verify: \
+            "clouds:\n  mine:\n    auth:\n      username: me\n      project_id: 123\n    verify: \
              false\n    regions: [a, b]\n    region_name: R\n  other: {}\n",
         );
         let secrets = file("clouds: {mine: {auth: {password: 'p: w'}, region_name: S}}");
@@ -125,7 +125,7 @@ mod tests {
         }
         let wanted = [
             ("password", "p: w"),
-            ("project_id", "0123"),
+            ("project_id", "123"),
             ("region_name", "S"),
             ("username", "me"),
             ("verify", "false"),

@@ -56,9 +56,17 @@ fn plain(html: &str) -> String {
     while let Some(at) = rest.find(['<', '&']) {
         text.push_str(&rest[..at]);
         rest = &rest[at..];
-        let end = if rest.starts_with('<') { '>' } else { ';' };
-        let Some(len) = rest.find(end) else { break };
-        if end == ';' {
+        let is_tag = rest.starts_with('<');
+        let Some(len) = rest.find(if is_tag { '>' } else { ';' }) else {
+            if is_tag {
+                break;
+            }
+            // It stands for itself.
+            text.push('&');
+            rest = &rest[1..];
+            continue;
+        };
+        if !is_tag {
             text.push_str(&character(&rest[1..len]));
         }
         rest = &rest[len + 1..];

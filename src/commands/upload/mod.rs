@@ -5,14 +5,17 @@
 //!                          └──── whatever fails: the record is taken away again
 //! ```
 
+mod described;
 mod load;
 mod record;
 mod send;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use formats::{Error, Format, Options, Result};
+use serde_json::{Map, Value};
 
 use crate::args::{Opening, OutputKind, Settings, options_help, settings};
 use crate::client::{Client, Image, Login, Visibility, seconds};
@@ -32,7 +35,7 @@ use send::{Order, Way};
 #[command(after_help = "\
 Examples:
   diskwright upload --os-cloud mycloud --name debian-13 debian-13.qcow2
-  diskwright upload --name web --convert qcow2 -c web.vmdk
+  diskwright upload --name web --describe --convert qcow2 -c web.vmdk
   diskwright upload --name base --visibility public --protected --tag golden base.raw.xz
   diskwright upload --name x --property hw_firmware_type=uefi --method stage x.qcow2
   diskwright upload --name cloud --method web-download https://example.org/cloud.qcow2
@@ -71,6 +74,9 @@ pub(crate) struct Args {
     /// Who sees it; as the service likes if not given
     #[arg(long, value_enum, value_name = "WHO")]
     visibility: Option<Visibility>,
+    /// Add what is known of the disk as properties: how it boots, for which processor, which system
+    #[arg(long)]
+    describe: bool,
     /// A property of the record; again for each
     #[arg(long = "property", value_name = "KEY=VALUE", value_parser = record::property)]
     properties: Vec<(String, String)>,
@@ -143,8 +149,13 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let (disk, container) = (args.disk_format.as_deref(), args.container_format.as_deref());
     let shape = record::Shape::of(cargo.format, disk, container);
     let shape = shape.map_err(|error| error.path(&shown))?;
+    let known = match args.describe {
+        true => described::properties(&asked).map_err(|error| error.path(&shown))?,
+        false => BTreeMap::new(),
+    };
     let client = Client::connect(service)?;
-    let order = args.order(&client, &shape, &cargo);
+    let record = record::record(args, &shape, cargo.disk_size, &known);
+    let order = args.order(&client, record, &cargo);
     let image = match uri {
         Some(uri) => order.fetched_by_service(&uri, len)?,
         None => order.sent(cargo, &Progress::new(args.progress))?,
@@ -181,12 +192,12 @@ impl Args {
     fn order<'a>(
         &'a self,
         client: &'a Client,
-        shape: &record::Shape,
+        record: Map<String, Value>,
         cargo: &load::Cargo,
     ) -> Order<'a> {
         Order {
             client,
-            record: record::record(self, shape, cargo.disk_size),
+            record,
             chosen: self.id.is_some(),
             format: cargo.format,
             disk_size: cargo.disk_size,

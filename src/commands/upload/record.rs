@@ -1,5 +1,7 @@
 //! What the service is told of an image before it comes.
 
+use std::collections::BTreeMap;
+
 use formats::{Error, Format, Result};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -7,7 +9,6 @@ use uuid::Uuid;
 use super::Args;
 use crate::client::Visibility;
 
-const GIB: u64 = 1 << 30;
 /// What a property may not be called: these are said in other ways, or by the service.
 const TAKEN: [&str; 24] = [
     "id",
@@ -81,22 +82,13 @@ impl Shape {
 
 /// A format in the words of image services.
 fn spoken(format: &Format) -> Result<Shape> {
-    let (disk, container) = match format.name {
-        "raw" => ("raw", "bare"),
-        "qcow2" => ("qcow2", "bare"),
-        "vmdk" => ("vmdk", "bare"),
-        "vhd" => ("vhd", "bare"),
-        "vhdx" => ("vhdx", "bare"),
-        "vdi" => ("vdi", "bare"),
-        "ploop" => ("ploop", "bare"),
-        "iso" => ("iso", "bare"),
-        "ova" => ("vmdk", "ova"),
-        "docker" => ("raw", "docker"),
-        other => {
-            let what = "image services know no such format; --convert qcow2 makes one that they do";
-            return Err(Error::unsupported(format!("{other}: {what}")));
-        }
-    };
+    // A descriptor without its disks is nothing to send.
+    let disk = Some(format.name).filter(|name| *name != "ovf");
+    let disk = disk.and_then(|name| metadata::disk_format(name, name)).ok_or_else(|| {
+        let what = "image services know no such format; --convert qcow2 makes one that they do";
+        Error::unsupported(format!("{}: {what}", format.name))
+    })?;
+    let container = metadata::container_format(format.name, format.name);
     Ok(Shape { disk, container })
 }
 
@@ -109,13 +101,13 @@ pub(super) fn property(text: &str) -> Result<(String, String), String> {
     Ok((key.into(), value.into()))
 }
 
-/// GiB that a disk of so many bytes takes.
-pub(super) fn gib(disk_size: u64) -> u64 {
-    disk_size.div_ceil(GIB)
-}
-
-/// A new record.
-pub(super) fn record(args: &Args, shape: &Shape, disk_size: Option<u64>) -> Map<String, Value> {
+/// A new record. `known`: properties that were read off the disk; those that were typed have it.
+pub(super) fn record(
+    args: &Args,
+    shape: &Shape,
+    disk_size: Option<u64>,
+    known: &BTreeMap<&'static str, String>,
+) -> Map<String, Value> {
     let mut record = Map::new();
     let mut add = |key: &str, value: Value| record.insert(key.into(), value);
     let id = args.id.unwrap_or_else(Uuid::new_v4);
@@ -123,7 +115,7 @@ pub(super) fn record(args: &Args, shape: &Shape, disk_size: Option<u64>) -> Map<
     add("name", json!(args.name));
     add("disk_format", json!(shape.disk));
     add("container_format", json!(shape.container));
-    let smallest = disk_size.map_or(0, gib).max(args.min_disk.unwrap_or(0));
+    let smallest = disk_size.map_or(0, metadata::min_disk).max(args.min_disk.unwrap_or(0));
     add("min_disk", json!(smallest));
     if let Some(memory) = args.min_ram {
         add("min_ram", json!(memory));
@@ -143,6 +135,9 @@ pub(super) fn record(args: &Args, shape: &Shape, disk_size: Option<u64>) -> Map<
     if args.hidden {
         add("os_hidden", json!(true));
     }
+    for (key, value) in known {
+        add(key, json!(value));
+    }
     for (key, value) in &args.properties {
         add(key, json!(value));
     }
@@ -152,14 +147,6 @@ pub(super) fn record(args: &Args, shape: &Shape, disk_size: Option<u64>) -> Map<
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_disk_takes_whole_gibibytes() {
-        let pairs = [(0, 0), (1, 1), (GIB, 1), (GIB + 1, 2), (u64::MAX, 1 << 34)];
-        for (size, wanted) in pairs {
-            assert_eq!(gib(size), wanted, "{size}");
-        }
-    }
 
     #[test]
     fn a_property_has_a_name_of_its_own() {

@@ -10,7 +10,6 @@ use ureq::http::StatusCode;
 use uuid::Uuid;
 
 use super::load::Cargo;
-use super::record::gib;
 use crate::client::{Client, Expected, Image, Reply, Sent};
 use crate::remote::{Attempts, Failure, is_passing};
 use crate::report::{escape, note};
@@ -271,7 +270,7 @@ impl Order<'_> {
     /// What can only be said of an image that is there.
     fn finish(&self, image: Image, disk_size: Option<u64>) -> Result<Image> {
         let mut changes = Vec::new();
-        let smallest = disk_size.map_or(0, gib).max(self.min_disk);
+        let smallest = disk_size.map_or(0, metadata::min_disk).max(self.min_disk);
         if self.record["min_disk"] != json!(smallest) {
             changes.push(("min_disk", json!(smallest)));
         }
