@@ -181,10 +181,14 @@ impl Order<'_> {
         Ok(None)
     }
 
-    /// A record that can be filled: the one that is there if nothing is in it, else another.
+    /// A record that can be filled: the one that is there if nothing is in it, else another. What
+    /// was staged for it does not show.
     fn renew(&mut self, id: &mut String, there: Option<Image>) -> Result<()> {
+        let clean = self.method == Way::Put || self.chosen;
         match there {
-            Some(image) if image.status() == "queued" && image.is_blank() => return Ok(()),
+            Some(image) if clean && image.status() == "queued" && image.is_blank() => {
+                return Ok(());
+            }
             Some(_) => self.client.delete(id)?,
             None => {}
         }
