@@ -315,7 +315,7 @@ fn what_is_dangerous_is_refused_before_the_service_hears_of_it() {
     run(&["convert", "-O", "qcow2", "disk.raw", "disk.qcow2"]);
     run(&["convert", "-O", "vhd", "-o", "subformat=fixed", "disk.raw", "disk.vhd"]);
     run(&["create", "-f", "qcow2", "-b", "disk.raw", "-F", "raw", "overlay.qcow2", "5M"]);
-    let cases: [&[&str]; 8] = [
+    let cases: [&[&str]; 9] = [
         &["overlay.qcow2"],
         &["--convert", "raw", "overlay.qcow2"],
         &["--convert", "qcow2", "--disk-format", "raw", "disk.raw"],
@@ -324,6 +324,8 @@ fn what_is_dangerous_is_refused_before_the_service_hears_of_it() {
         &["--disk-format", "raw", "disk.qcow2"],
         &["--container-format", "ova", "disk.qcow2"],
         &["--max-virtual-size", "1M", "disk.qcow2"],
+        // Its mark is at its end, where the gate of the service does not look.
+        &["disk.vhd"],
     ];
     for case in cases {
         let (code, said) = place.fails(&[&["upload", "--name", "x"], case].concat(), b"");
@@ -336,6 +338,28 @@ fn what_is_dangerous_is_refused_before_the_service_hears_of_it() {
     assert_eq!(place.service.deeds(), []);
     run(&["upload", "--name", "x", "--convert", "raw", "--allow-refs", "overlay.qcow2"]);
     assert!(place.only().1 == noise(5 << 20));
+}
+
+#[test]
+fn what_is_known_of_the_disk_goes_with_it() {
+    let place = Place::new(Manners::default());
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/example.qcow2");
+    let told = ["upload", "--name", "x", "--describe", "--property", "os_version=2", example];
+    place.must(&told, b"");
+    let (record, _) = place.only();
+    let said = ["os_distro", "os_type", "os_version"].map(|key| record[key].as_str().unwrap());
+    assert_eq!(said, ["example", "linux", "2"], "{record}");
+    let (code, _) = place.fails(&["upload", "--name", "y", "--describe", "-"], b"abc");
+    assert_eq!(code, 2);
+}
+
+#[test]
+fn what_the_gate_would_refuse_is_sent_where_somebody_says_so() {
+    let place = Place::new(Manners::default());
+    let fixed = ["convert", "-O", "vhd", "-o", "subformat=fixed", "disk.raw", "disk.vhd"];
+    assert!(place.command(&fixed).output().unwrap().status.success());
+    place.must(&["upload", "--name", "x", "--no-gate", "disk.vhd"], b"");
+    assert_eq!(place.only().0["disk_format"], "vhd");
 }
 
 #[test]

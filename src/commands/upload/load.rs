@@ -8,6 +8,7 @@ use formats::{
     Caching, Error, FORMATS, Facts, Format, Forward, HazardKind, Ingest, Input, Limits, Options,
     Result, Source, Verdict, Watch, Window,
 };
+use metadata::{Gate, Subject, Weight};
 
 use crate::args::Opening;
 use crate::client::{Sending, safe};
@@ -32,6 +33,10 @@ pub(super) struct Asked<'a> {
     pub(super) convert: Option<(&'static Format, &'a Options)>,
     pub(super) compress: bool,
     pub(super) progress: bool,
+    /// What the record will say, if that was typed.
+    pub(super) disk_format: Option<&'a str>,
+    /// Whether it is sent whatever the service's gate would say.
+    pub(super) ungated: bool,
     pub(super) opening: &'a Opening,
 }
 
@@ -93,6 +98,7 @@ pub(super) fn load<'a>(asked: &Asked<'a>, args: &'a convert::Args) -> Result<Car
         Input::Whole(source) => {
             let facts = looked_at(&source, stated, opening)?;
             safe(&facts)?;
+            passes(&*source, &facts, asked)?;
             let (format, disk_size) = (formats::format(facts.format)?, Some(facts.disk_size));
             Ok(Cargo { load: Load::File(source), format, disk_size })
         }
@@ -132,6 +138,25 @@ fn looked_at(
         }
     }
     Ok(facts)
+}
+
+/// `Refused` for what the service would refuse in the end, once all of it has been sent.
+fn passes(source: &dyn Source, facts: &Facts, asked: &Asked) -> Result<()> {
+    if asked.ungated {
+        return Ok(());
+    }
+    let gate = Gate::of(source)?;
+    let subject = Subject { disk_format: asked.disk_format, ..Subject::new(&gate, facts) };
+    let judgement = metadata::target("glance")?.judge(&subject);
+    let refused = judgement.remarks.iter().find(|remark| remark.weight == Weight::Refused);
+    match refused {
+        None => Ok(()),
+        Some(remark) => {
+            let how = "--convert qcow2 makes what it takes, --no-gate sends it all the same";
+            let what = format!("the service would refuse it: {}; {how}", remark.what);
+            Err(Error::refused(what).format(facts.format))
+        }
+    }
 }
 
 /// A disk that is converted. Names in the image are followed as the flags allow.

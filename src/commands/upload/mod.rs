@@ -107,6 +107,9 @@ pub(crate) struct Args {
     /// Seconds that the service may take until the image can be used
     #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds)]
     wait: Duration,
+    /// Send even what the gate of such services is known to refuse: not all have it
+    #[arg(long)]
+    no_gate: bool,
     /// Show how far it is
     #[arg(short, long)]
     progress: bool,
@@ -136,6 +139,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         convert: target.map(|format| (format, &options)),
         compress: args.compress,
         progress: args.progress,
+        disk_format: args.disk_format.as_deref(),
+        ungated: args.no_gate,
         opening: &args.opening,
     };
     // Before the service hears of it.
