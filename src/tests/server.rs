@@ -186,11 +186,16 @@ impl Shared {
             if manners.chunked {
                 stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes())?;
             }
-            stream.write_all(piece)?;
+            // Counted before: whoever has it may ask at once how much went out.
+            let len = piece.len() as u64;
+            self.served.fetch_add(len, Ordering::SeqCst);
+            if let Err(error) = stream.write_all(piece) {
+                self.served.fetch_sub(len, Ordering::SeqCst);
+                return Err(error);
+            }
             if manners.chunked {
                 stream.write_all(b"\r\n")?;
             }
-            self.served.fetch_add(piece.len() as u64, Ordering::SeqCst);
             if let Some(time) = manners.slow {
                 std::thread::sleep(time);
             }
