@@ -24,6 +24,7 @@ need zstd zstd
 need xz xz-utils
 need python3 python3
 need curl curl
+need pcre-config libpcre3-dev
 need lz4 lz4
 need bsdtar libarchive-tools
 need xmllint libxml2-utils
