@@ -2,28 +2,32 @@
 
 use serde_json::Value;
 
+/// The most bytes of a page that are looked at: its reason stands in front.
+const PAGE: usize = 16 << 10;
+/// The longest name of a character.
+const NAME: usize = 10;
 /// The most characters of a reason that are told.
 const LONGEST: usize = 400;
 
 /// The reason in the body of an answer; empty if none is found.
 pub(super) fn reason(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let found = match serde_json::from_str::<Value>(&text) {
+    let found = match serde_json::from_slice::<Value>(body) {
         Ok(value) => in_json(&value).unwrap_or_default().to_string(),
-        Err(_) => in_html(&text),
+        Err(_) => in_html(&String::from_utf8_lossy(&body[..body.len().min(PAGE)])),
     };
     // Behind this a checker of schemas shows all of the schema.
     let found = found.split("Failed validating").next().unwrap_or_default();
     let mut words = String::new();
     for word in found.split_whitespace() {
-        if words.chars().count() + word.chars().count() >= LONGEST {
-            words.push_str(" ...");
-            break;
-        }
         if !words.is_empty() {
             words.push(' ');
         }
         words.push_str(word);
+        if let Some((end, _)) = words.char_indices().nth(LONGEST) {
+            words.truncate(end);
+            words.push_str(" [...]");
+            break;
+        }
     }
     words.trim_end_matches('.').to_string()
 }
@@ -56,17 +60,14 @@ fn plain(html: &str) -> String {
     while let Some(at) = rest.find(['<', '&']) {
         text.push_str(&rest[..at]);
         rest = &rest[at..];
-        let is_tag = rest.starts_with('<');
-        let Some(len) = rest.find(if is_tag { '>' } else { ';' }) else {
-            if is_tag {
-                break;
-            }
-            // It stands for itself.
-            text.push('&');
+        let (end, most) = if rest.starts_with('<') { ('>', usize::MAX) } else { (';', NAME) };
+        let Some(len) = rest.find(end).filter(|len| *len <= most) else {
+            // It begins nothing.
+            text.push_str(&rest[..1]);
             rest = &rest[1..];
             continue;
         };
-        if !is_tag {
+        if end == ';' {
             text.push_str(&character(&rest[1..len]));
         }
         rest = &rest[len + 1..];
@@ -125,6 +126,8 @@ mod tests {
             assert_eq!(reason(body.as_bytes()), wanted, "{body}");
         }
         assert!(reason("word ".repeat(1000).as_bytes()).len() < 420);
+        let many = format!("<html>{}", "<".repeat(1 << 20));
+        assert!(reason(many.as_bytes()).len() < 420);
         assert!(reason(&[0xff; 2000]).chars().count() < 420);
     }
 }

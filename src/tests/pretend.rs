@@ -313,6 +313,15 @@ fn give(
     out.write_all(&bytes[at..cut.map_or(total, |cut| total.min(at + cut))])
 }
 
+impl State {
+    /// Whether the last token came, and was good for one more deed.
+    fn lets_in(&mut self, headers: &str) -> bool {
+        let token = format!("x-auth-token: token-{}\n", self.tokens);
+        self.used += 1;
+        self.used <= 2 && headers.contains(&token)
+    }
+}
+
 /// What Keystone says.
 fn token(state: &mut State, port: u16, asked: &[u8]) -> (u16, String, Value) {
     if !String::from_utf8_lossy(asked).contains("right horse") {
@@ -350,12 +359,8 @@ fn reply(shared: &Shared, deed: Deed, request: &Request, bytes: Vec<u8>) -> (u16
     if deed == Deed::Token {
         return token(&mut state, shared.port, &bytes);
     }
-    if state.manners.forgetful {
-        let token = format!("x-auth-token: token-{}\n", state.tokens);
-        if state.used == 2 || !request.headers.contains(&token) {
-            return (401, none(), json!({"error": {"message": "This token is used up."}}));
-        }
-        state.used += 1;
+    if state.manners.forgetful && !state.lets_in(&request.headers) {
+        return (401, none(), json!({"error": {"message": "This token is used up."}}));
     }
     let State { manners, images, .. } = &mut *state;
     let lie = |mut record: Value| {
