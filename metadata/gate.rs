@@ -1,5 +1,5 @@
-//! The gate of OpenStack's services, as it decides: the format inspector of oslo.utils, which Glance
-//! asks while an upload goes by, and Nova before a disk is used.
+//! The gate of OpenStack's services, as it decides: the format inspector of oslo.utils, which
+//! Glance asks while an upload goes by, and Nova before a disk is used.
 //!
 //! It is another reader than ours, with another opinion at times: a VHD is one by its front, so a
 //! fixed VHD is raw to it; a boot sector is `gpt`. What it answers is foretold here, from the rules

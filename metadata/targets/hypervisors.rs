@@ -16,7 +16,8 @@ pub(super) static VSPHERE: Target = Target {
     rules: vsphere,
 };
 
-/// Hyper-V takes both of Microsoft's formats; machines of generation 2 boot by UEFI, from VHDX only.
+/// Hyper-V takes both of Microsoft's formats; machines of generation 2 boot by UEFI, from VHDX
+/// only.
 pub(super) static HYPERV: Target = Target {
     name: "hyperv",
     about: "Microsoft Hyper-V",

@@ -1,9 +1,9 @@
 //! OpenStack: Glance, which takes images in, and Nova, which boots them.
 //!
-//! Both ask the inspector of oslo.utils, whose answer [`Gate`](crate::Gate) foretells. Glance lets a
-//! volume of ISO 9660 have a boot sector; it takes anything as raw that passes its checks, and what
-//! it cannot look into under any name that it knows. Nova wants the content to be what the record
-//! says, and reads through qemu-img.
+//! Both ask the inspector of oslo.utils, whose answer [`Gate`](crate::Gate) foretells. Glance lets
+//! a volume of ISO 9660 have a boot sector; it takes anything as raw that passes its checks, and
+//! what it cannot look into under any name that it knows. Nova wants the content to be what the
+//! record says, and reads through qemu-img.
 
 use super::{Judgement, Recipe, Subject, Target, Weight};
 use crate::gate::Verdict;
