@@ -103,7 +103,9 @@ impl<'a> Cursor<'a> {
     pub(crate) fn new(image: &'a dyn Image) -> Cursor<'a> {
         let (walk, files) = (image.walk(0, image.disk_size()), image.files());
         let holes = |file: &Arc<dyn Source>| {
-            file.stored().is_some_and(|stored| stored.saturating_add(1 << 20) < file.len())
+            // Where that cannot be told nobody looks for holes, which costs time alone.
+            let stored = file.stored().ok().flatten();
+            stored.is_some_and(|stored| stored.saturating_add(1 << 20) < file.len())
         };
         let holes = files.iter().map(holes).collect();
         Cursor { walk, files, holes, next: None, behind: None }

@@ -56,7 +56,7 @@ impl Inspection {
         // What is cut short meanwhile is no damage of the image.
         source.still_whole()?;
         match looked {
-            Err(error) if error.kind() == Kind::Cancelled => Err(error),
+            Err(error) if matches!(error.kind(), Kind::Io | Kind::Cancelled) => Err(error),
             // Its hazards say which.
             Err(error) if error.kind() == Kind::Refused && !self.facts.references.is_empty() => {
                 Ok(Err("the disk was not looked into: it needs other files".into()))
@@ -100,7 +100,9 @@ fn look(
     let mut inspection = match found.input {
         Input::Whole(source) => {
             let (facts, formats) = whole(&source, stated, opening)?;
-            let (len, stored) = (source.len(), source.stored());
+            let stored =
+                source.stored().map_err(|error| Error::io("cannot tell its size", error))?;
+            let len = source.len();
             let digests = Vec::new();
             Inspection { facts, formats, wrappers, len, stored, source: Some(source), digests }
         }

@@ -31,9 +31,9 @@ pub(crate) fn named(
     caching: Caching,
 ) -> Result<Named> {
     let format = format.map(formats::format).transpose()?;
-    let found = input::find(path, format, opening, caching, &[])?;
-    let source = whole(found.input, &found.wrappers, opening)?;
-    known(path, source, format)
+    let found = input::find(path, format, opening, caching, &[]);
+    let source = found.and_then(|found| whole(found.input, &found.wrappers, opening));
+    known(path, source.map_err(|error| error.path(remote::shown(path)))?, format)
 }
 
 /// Opens a file as it is, without a look at what may be inside.

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use formats::{Caching, Facts, HazardKind, Input, Result, Role, Snapshot, Source, Value, Wrapper};
+use formats::{
+    Caching, Error, Facts, HazardKind, Input, Result, Role, Snapshot, Source, Value, Wrapper,
+};
 use metadata::json_value;
 use serde_json::{Map, Value as Json, json};
 
@@ -76,12 +78,15 @@ fn look(path: &Path, args: &Args) -> Result<Vec<Info>> {
     let shown = crate::remote::shown(path);
     let found = input::find(path, stated, &args.opening, Caching::Writeback, &[])?;
     let (limits, wrappers) = (args.opening.limits(), found.wrappers);
-    let info = |source: &dyn Source, facts| Info {
-        path: source.name(),
-        len: source.len(),
-        stored: source.stored(),
-        wrappers: wrappers.clone(),
-        facts,
+    let info = |source: &dyn Source, facts| {
+        let fail = |error| Error::io("cannot tell its size", error).path(source.name());
+        Ok(Info {
+            path: source.name(),
+            len: source.len(),
+            stored: source.stored().map_err(fail)?,
+            wrappers: wrappers.clone(),
+            facts,
+        })
     };
     let source = match found.input {
         Input::Whole(source) => source,
@@ -97,7 +102,7 @@ fn look(path: &Path, args: &Args) -> Result<Vec<Info>> {
     if args.backing_chain {
         let options = policy::open_options(path, &args.opening, &limits)?;
         let chain = formats::chain(named.source, named.format, &options)?;
-        return Ok(chain.into_iter().map(|layer| info(&*layer.source, layer.facts)).collect());
+        return chain.into_iter().map(|layer| info(&*layer.source, layer.facts)).collect();
     }
     let mut facts = (named.format.inspect)(&*named.source, &limits)
         .map_err(|error| error.format(named.format.name).path(&shown))?;
@@ -108,7 +113,7 @@ fn look(path: &Path, args: &Args) -> Result<Vec<Info>> {
             facts.disk_size = disk.disk_size();
         }
     }
-    Ok(vec![info(&*named.source, facts)])
+    Ok(vec![info(&*named.source, facts)?])
 }
 
 impl Info {

@@ -43,10 +43,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let disk = policy::disk(&args.path, &named, None, &args.opening)?;
     let len = args.max_length.unwrap_or(u64::MAX);
     let end = args.start_offset.saturating_add(len).min(disk.disk_size());
-    match args.output {
-        OutputKind::Human => human(&*disk, args.start_offset, end)?,
-        OutputKind::Json => json(&*disk, args.start_offset, end)?,
-    }
+    let told = match args.output {
+        OutputKind::Human => human(&*disk, args.start_offset, end),
+        OutputKind::Json => json(&*disk, args.start_offset, end),
+    };
+    told.map_err(|error| error.path(&args.path))?;
     disk.files().iter().try_for_each(|file| file.still_whole())?;
     Ok(Exit::Ok)
 }

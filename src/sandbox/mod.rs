@@ -110,7 +110,8 @@ impl<'a> Reach<'a> {
             let read = if path.is_dir() { AccessFs::ReadDir.into() } else { read };
             self.allow(&path, read);
             if let (Some(None), false) = (&self.opening.allow_refs, self.opening.untrusted) {
-                self.allow(policy::folder(&path), AccessFs::ReadFile | AccessFs::ReadDir);
+                let folder = policy::folder(&path);
+                self.allow_for(&path, folder, AccessFs::ReadFile | AccessFs::ReadDir);
             }
         }
         self
@@ -151,7 +152,7 @@ impl<'a> Reach<'a> {
         self.allow(folder, new_files() | tree);
         // It was made for this, perhaps, and is taken away if nothing comes of it.
         let path = folder.canonicalize().unwrap_or_else(|_| folder.into());
-        self.allow(policy::folder(&path), AccessFs::RemoveDir);
+        self.allow_for(folder, policy::folder(&path), AccessFs::RemoveDir);
         self
     }
 

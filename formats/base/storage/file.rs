@@ -277,8 +277,8 @@ impl Source for ImageFile {
         if self.device { Ok(()) } else { self.reaches(self.length()) }
     }
 
-    fn stored(&self) -> Option<u64> {
-        self.file.metadata().ok().map(|data| data.blocks() * 512)
+    fn stored(&self) -> io::Result<Option<u64>> {
+        Ok(Some(self.file.metadata()?.blocks() * 512))
     }
 
     fn name(&self) -> String {

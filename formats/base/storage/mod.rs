@@ -92,8 +92,8 @@ pub trait Source: Window + Send + Sync {
     }
 
     /// Bytes that it takes up in storage, where that is known.
-    fn stored(&self) -> Option<u64> {
-        None
+    fn stored(&self) -> io::Result<Option<u64>> {
+        Ok(None)
     }
 
     /// What it is called: a path, or what stands for one.

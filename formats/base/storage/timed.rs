@@ -82,7 +82,7 @@ impl Source for Timed<Arc<dyn Source>> {
         self.inner.still_whole()
     }
 
-    fn stored(&self) -> Option<u64> {
+    fn stored(&self) -> io::Result<Option<u64>> {
         self.inner.stored()
     }
 

@@ -79,9 +79,11 @@ impl Undisturbed {
     }
 
     /// One sentence, which names what it was about. That something was put aside first is said
-    /// before.
+    /// before, and what was mended until then.
     fn one_sentence(&self, said: &str, deed: &Deed) -> Result<(), String> {
-        let lines = said.lines().filter(|line| !line.contains("temporary file first"));
+        let before =
+            |line: &&str| line.contains("temporary file first") || line.starts_with("mended ");
+        let lines = said.lines().filter(|line| !before(line));
         let is = lines.clone().count() == 1 && lines.clone().all(|l| l.starts_with("diskwright: "));
         let words = deed.words();
         let paths =
