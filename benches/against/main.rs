@@ -1,0 +1,155 @@
+//! The same work with ours and with qemu-img, in turn, and how they compare.
+//!
+//! A program, not a test: it reports, and judges nothing but the content, which `qemu-img compare`
+//! has to find the same before a time counts.
+//!
+//! ```text
+//! cargo against [--in DIR] [--out DIR]... [--runs N] [--only TEXT] [--save DIR] [--quick]
+//! ```
+//!
+//! DIR of inputs holds os.raw, dense.raw and sparse.raw, and os.qcow2 and others made of the first;
+//! what is not there is made small by the bench itself, or left out. With several folders for
+//! outputs each is measured: one on disk, and one in memory. --save keeps the figures as JSON, as a
+//! table, and as a picture. --quick takes a small set and two runs, two minutes in all.
+//!
+//! qemu-img runs with its defaults, with `-W -m 16` and with `-t none -T none`; the fastest of
+//! these counts.
+
+#![expect(clippy::cast_precision_loss, reason = "a table shows three digits")]
+
+mod cells;
+mod report;
+mod runs;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use cells::{CELLS, DERIVED, QUESTIONS};
+use report::{Line, say};
+
+/// What is measured, and where.
+struct Setting {
+    inputs: PathBuf,
+    outputs: Vec<PathBuf>,
+    runs: usize,
+    only: String,
+    save: Option<PathBuf>,
+}
+
+fn main() {
+    let setting = setting();
+    if Command::new("qemu-img").arg("--version").stdout(Stdio::null()).status().is_err() {
+        say("skipped: there is no qemu-img to compare with");
+        return;
+    }
+    make_inputs(&setting.inputs);
+    let mut lines = Vec::new();
+    let mut keep = |line: Option<Line>| {
+        if let Some(line) = line {
+            say(&line.text());
+            lines.push(line);
+        }
+    };
+    say(&report::head());
+    for output in &setting.outputs {
+        std::fs::create_dir_all(output).expect("the folder for outputs can be made");
+        for cell in CELLS.iter().filter(|cell| cell.name.contains(&setting.only)) {
+            keep(runs::conversion(&setting.inputs, output, setting.runs, cell));
+        }
+    }
+    let output = setting.outputs.first().expect("there is a folder for outputs");
+    for question in QUESTIONS.iter().filter(|question| question.name.contains(&setting.only)) {
+        keep(runs::question(&setting.inputs, output, setting.runs, question));
+    }
+    if let Some(folder) = &setting.save {
+        report::save(folder, &lines);
+    }
+}
+
+fn setting() -> Setting {
+    let place = std::env::temp_dir().join("diskwright-bench");
+    let mut setting = Setting {
+        inputs: place.join("in"),
+        outputs: Vec::new(),
+        runs: 5,
+        only: String::new(),
+        save: None,
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut next = || words.next().unwrap_or_else(|| panic!("{word} wants a value"));
+        match word.as_str() {
+            "--in" => setting.inputs = next().into(),
+            "--out" => setting.outputs.push(next().into()),
+            "--runs" => setting.runs = next().parse().expect("--runs takes a number"),
+            "--only" => setting.only = next(),
+            "--save" => setting.save = Some(next().into()),
+            "--quick" => setting.runs = 2,
+            "--bench" => {}
+            other => {
+                panic!("{other} is not known: --in, --out, --runs, --only, --save, --quick")
+            }
+        }
+    }
+    if setting.outputs.is_empty() {
+        setting.outputs.push(place.join("out"));
+    }
+    setting
+}
+
+/// A small set where none was given: 512 MiB, a third of it noise, a third text, a third zeros; the
+/// same without the zeros; and 64 GiB with little in them. And what is made of the first.
+fn make_inputs(folder: &Path) {
+    std::fs::create_dir_all(folder).expect("the folder for inputs can be made");
+    for (name, kinds) in [("os.raw", [0, 1, 2]), ("dense.raw", [1, 2, 1])] {
+        let path = folder.join(name);
+        if !path.exists() {
+            make_raw(&path, kinds);
+        }
+    }
+    let sparse = folder.join("sparse.raw");
+    if !sparse.exists() {
+        make_sparse(&sparse);
+    }
+    for (from, name, words) in DERIVED
+        .iter()
+        .map(|(name, words)| ("os.raw", *name, *words))
+        .chain([("sparse.raw", "sparse.qcow2", DERIVED[0].1)])
+    {
+        let path = folder.join(name);
+        if !path.exists() {
+            let mut command = Command::new("qemu-img");
+            command.args(["convert", "-f", "raw"]).args(words).arg(folder.join(from)).arg(&path);
+            assert!(command.status().expect("qemu-img runs").success());
+        }
+    }
+}
+
+/// Blocks of 64 KiB of these kinds, one after the other: zeros, noise, what packs well.
+fn make_raw(path: &Path, kinds: [u8; 3]) {
+    let mut file = std::fs::File::create(path).expect("the input can be made");
+    let mut seed = 1_u64;
+    for block in 0..8192_usize {
+        let kind = kinds[block % 3];
+        let mut bytes = vec![0_u8; 65536];
+        for chunk in bytes.chunks_mut(8).filter(|_| kind > 0) {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let number = if kind == 1 { seed } else { seed >> 60 | 1 };
+            chunk.copy_from_slice(&number.to_be_bytes());
+        }
+        file.write_all(&bytes).expect("room for the input");
+    }
+}
+
+/// 64 GiB, of which 100 MiB are there, scattered.
+fn make_sparse(path: &Path) {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::create(path).expect("the input can be made");
+    file.set_len(64 << 30).expect("a file may have holes");
+    let bytes: Vec<u8> = (1..=251).cycle().take(65536).collect();
+    for block in 0..1600_u64 {
+        let at = block * 40_503 % (1 << 20) * 65536;
+        file.write_all_at(&bytes, at).expect("room for the input");
+    }
+}

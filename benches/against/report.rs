@@ -1,0 +1,158 @@
+//! What was measured: for people as it comes, and kept as JSON, as a table, as a picture.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::json;
+
+/// Medians of several runs.
+pub(crate) struct Figures {
+    /// Seconds.
+    pub(crate) wall: f64,
+    /// Seconds of all cores.
+    pub(crate) cpu: f64,
+    /// Bytes of the largest resident set.
+    pub(crate) memory: f64,
+    /// Bytes that the output takes on disk; 0 for a question.
+    pub(crate) size: f64,
+}
+
+/// One cell of the matrix.
+pub(crate) struct Line {
+    pub(crate) name: String,
+    /// The folder of the output.
+    pub(crate) place: String,
+    pub(crate) ours: Figures,
+    pub(crate) theirs: Figures,
+    /// How qemu-img was the fastest.
+    pub(crate) variant: &'static str,
+    /// Ours by theirs, the median of runs beside each other.
+    pub(crate) wall: f64,
+    pub(crate) cpu: f64,
+}
+
+const MIB: f64 = 1_048_576.0;
+
+/// The head of the table.
+pub(crate) fn head() -> String {
+    format!(
+        "{:<28} {:<8} {:>8} {:>8} {:>6} | {:>8} {:>8} {:>6} {:<16} | {:>6} {:>6} {:>6}",
+        "work",
+        "output",
+        "wall s",
+        "cpu s",
+        "MiB",
+        "wall s",
+        "cpu s",
+        "MiB",
+        "qemu-img at best",
+        "wall",
+        "cpu",
+        "size"
+    )
+}
+
+impl Line {
+    /// The ratio of the sizes, where there is an output.
+    fn size(&self) -> Option<f64> {
+        (self.theirs.size > 0.0).then(|| self.ours.size / self.theirs.size)
+    }
+
+    fn size_text(&self) -> String {
+        self.size().map_or("-".into(), |size| format!("{size:.3}"))
+    }
+
+    /// A row of the table.
+    pub(crate) fn text(&self) -> String {
+        let Line { name, place, ours, theirs, variant, wall, cpu } = self;
+        format!(
+            "{name:<28} {place:<8} {:>8.3} {:>8.3} {:>6.1} | {:>8.3} {:>8.3} {:>6.1} {variant:<16} \
+             | {wall:>6.2} {cpu:>6.2} {:>6}",
+            ours.wall,
+            ours.cpu,
+            ours.memory / MIB,
+            theirs.wall,
+            theirs.cpu,
+            theirs.memory / MIB,
+            self.size_text()
+        )
+    }
+
+    fn markdown(&self) -> String {
+        let Line { name, place, ours, theirs, variant, wall, cpu } = self;
+        format!(
+            "| {name} | {place} | {:.3} | {:.3} | {:.1} | {:.3} | {:.3} | {:.1} | {variant} | \
+             {wall:.2} | {cpu:.2} | {} |",
+            ours.wall,
+            ours.cpu,
+            ours.memory / MIB,
+            theirs.wall,
+            theirs.cpu,
+            theirs.memory / MIB,
+            self.size_text()
+        )
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let figures =
+            |f: &Figures| json!({"wall": f.wall, "cpu": f.cpu, "memory": f.memory, "size": f.size});
+        json!({
+            "work": self.name,
+            "output": self.place,
+            "ours": figures(&self.ours),
+            "theirs": figures(&self.theirs),
+            "variant": self.variant,
+            "ratios": {"wall": self.wall, "cpu": self.cpu, "size": self.size()},
+        })
+    }
+}
+
+/// Keeps the figures in this folder: against.json, against.md, against.svg.
+pub(crate) fn save(folder: &Path, lines: &[Line]) {
+    std::fs::create_dir_all(folder).expect("the folder can be made");
+    let all: Vec<_> = lines.iter().map(Line::json).collect();
+    let json = serde_json::to_string_pretty(&all).expect("keys are strings");
+    let rows: Vec<_> = lines.iter().map(Line::markdown).collect();
+    let table = format!(
+        "| work | output | wall s | cpu s | MiB | qemu: wall s | cpu s | MiB | at best with | wall \
+         | cpu | size |\n|---|---|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|\n{}\n",
+        rows.join("\n")
+    );
+    for (name, text) in [("json", json + "\n"), ("md", table), ("svg", picture(lines))] {
+        let path = folder.join(format!("against.{name}"));
+        std::fs::write(&path, text).expect("the figures can be kept");
+    }
+}
+
+/// A bar for each cell: how long ours takes where qemu-img at best takes the whole width.
+fn picture(lines: &[Line]) -> String {
+    let (row, left, width) = (18, 260.0, 400.0);
+    let height = row * (lines.len() + 2);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"760\" height=\"{height}\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n<text x=\"{left}\" y=\"14\">time of ours, \
+         where qemu-img at its best takes the whole width</text>\n"
+    );
+    for (index, line) in lines.iter().enumerate() {
+        let y = row * (index + 1) + 6;
+        let bar = (line.wall * width).clamp(1.0, width * 1.2);
+        let colour = if line.wall <= 1.0 { "#4a8" } else { "#c54" };
+        let (text, end) = (y + 12, left + bar + 4.0);
+        let _ = writeln!(
+            svg,
+            "<text x=\"4\" y=\"{text}\">{} {}</text><rect x=\"{left}\" y=\"{y}\" \
+             width=\"{bar:.0}\" height=\"14\" fill=\"{colour}\"/><text x=\"{end:.0}\" \
+             y=\"{text}\">{:.2}</text>",
+            line.name, line.place, line.wall
+        );
+    }
+    let (end, x) = (height - 6, left + width);
+    let _ = writeln!(svg, "<line x1=\"{x}\" y1=\"20\" x2=\"{x}\" y2=\"{end}\" stroke=\"#888\"/>");
+    svg + "</svg>\n"
+}
+
+/// Prints a line.
+#[expect(clippy::print_stdout, reason = "a bench reports on standard output")]
+pub(crate) fn say(line: &str) {
+    println!("{line}");
+}
