@@ -10,6 +10,7 @@ use formats::{
     HazardKind, Ingest, Input, Kind, Limits, Links, OpenOptions, Reference, Result, Severity,
     Source, Survey, Verdict, Wrapper,
 };
+use metadata::{Findings, Metadata};
 
 use crate::args::Opening;
 use crate::input::{self, Found};
@@ -64,6 +65,28 @@ impl Inspection {
             Err(error) => Ok(Err(format!("the disk was not looked into: {error}"))),
             Ok(contents) => Ok(Ok(contents)),
         }
+    }
+
+    /// All that is known of what is named `path`, as one record; with `explain`, where each
+    /// property came from.
+    pub(crate) fn metadata(
+        &self,
+        path: &Path,
+        opening: &Opening,
+        explain: bool,
+    ) -> Result<Metadata> {
+        let contents = self.contents(path, opening)?;
+        let findings = Findings {
+            filename: remote::shown(path).to_string_lossy().into_owned(),
+            facts: &self.facts,
+            formats: &self.formats,
+            wrappers: self.wrappers.iter().map(|wrapper| wrapper.name()).collect(),
+            len: self.len,
+            stored: self.stored,
+            digests: &self.digests,
+            contents: contents.as_ref().map_err(Clone::clone),
+        };
+        Ok(Metadata::of(findings, explain))
     }
 
     /// Looks at what is named `path`, which has to be of the format that is stated, if one is.

@@ -10,7 +10,7 @@
 //! DIR of inputs holds os.raw, dense.raw and sparse.raw, and os.qcow2 and others made of the first;
 //! what is not there is made small by the bench itself, or left out. With several folders for
 //! outputs each is measured: one on disk, and one in memory. --save keeps the figures as JSON, as a
-//! table, and as a picture. --quick takes a small set and two runs, two minutes in all.
+//! table, and as a picture. --quick takes two runs of each.
 //!
 //! qemu-img runs with its defaults, with `-W -m 16` and with `-t none -T none`; the fastest of
 //! these counts.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use formats::{Algorithm, Result};
-use metadata::{Findings, Metadata, SCHEMA, SystemRecord, TableRecord};
+use metadata::{Metadata, SCHEMA, SystemRecord, TableRecord};
 
 use super::info::aligned;
 use crate::args::{Opening, OutputKind, algorithm};
@@ -62,18 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     Reach::of(&args.opening).reads(path).close()?;
     let stated = args.format.as_deref().map(formats::format).transpose()?;
     let inspection = Inspection::of(path, stated, &args.opening, &args.hash)?;
-    let contents = inspection.contents(path, &args.opening)?;
-    let findings = Findings {
-        filename: crate::remote::shown(path).to_string_lossy().into_owned(),
-        facts: &inspection.facts,
-        formats: &inspection.formats,
-        wrappers: inspection.wrappers.iter().map(|wrapper| wrapper.name()).collect(),
-        len: inspection.len,
-        stored: inspection.stored,
-        digests: &inspection.digests,
-        contents: contents.as_ref().map_err(Clone::clone),
-    };
-    let metadata = Metadata::of(findings, args.explain);
+    let metadata = inspection.metadata(path, &args.opening, args.explain)?;
     match args.output {
         OutputKind::Json => {
             let json = serde_json::to_value(&metadata).expect("keys of ours are strings");

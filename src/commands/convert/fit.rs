@@ -8,7 +8,7 @@ use crate::args::Opening;
 use crate::input;
 use crate::inspection::Inspection;
 use crate::outputs::Outputs;
-use crate::report::{escape, note};
+use crate::report::note;
 
 /// Adds the settings that an image for this target has, unless they were said. `Invalid` for
 /// another format than the one that is made for it.
@@ -63,7 +63,7 @@ pub(super) fn prove(target: &Target, output: &Outputs, opening: &Opening) -> Res
     match why {
         None => Ok(()),
         Some(remark) => {
-            let what = format!("{} would not take it: {}", target.name, escape(&remark.what));
+            let what = format!("{} would not take it: {}", target.name, remark.what);
             Err(Error::refused(what))
         }
     }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use formats::{Error, Result};
-use metadata::{Findings, Metadata};
 
 use super::load::Asked;
 use crate::inspection::Inspection;
@@ -20,24 +19,11 @@ pub(super) fn properties(asked: &Asked) -> Result<BTreeMap<&'static str, String>
     if inspection.source.is_none() {
         return Err(once());
     }
-    let contents = inspection.contents(asked.path, asked.opening)?;
-    if let Err(why) = &contents {
+    let known = inspection.metadata(asked.path, asked.opening, false)?;
+    for why in &known.notes {
         note(&format!("diskwright: {}", escape(why)));
     }
-    let mut properties = Metadata::of(
-        Findings {
-            filename: String::new(),
-            facts: &inspection.facts,
-            formats: &inspection.formats,
-            wrappers: Vec::new(),
-            len: inspection.len,
-            stored: inspection.stored,
-            digests: &[],
-            contents: contents.as_ref().map_err(Clone::clone),
-        },
-        false,
-    )
-    .properties;
+    let mut properties = known.properties;
     // What is true of the file that is read, and not of the one that is made of it.
     if asked.convert.is_some() {
         properties.retain(|name, _| !name.starts_with("vmware_") && *name != "hw_disk_bus");
