@@ -2,7 +2,8 @@
 # Fuzzes every target for SECONDS (60 by default), with the images of testdata to begin from; says
 # how many executions there were, how much of the code they reached, and what was found. JOBS (1) is
 # how many targets run at once, TARGETS which (all but `differential`, which needs qemu-img), TIMEOUT
-# (10) how many seconds an input may take: more of them where the machine is busy.
+# (10) how many seconds an input may take: more of them where the machine is busy. SEED (0: another
+# each time) is where chance begins: with the same one the same inputs come in the same order.
 set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
@@ -119,11 +120,18 @@ printf '\000\377\377\377\377\000\357\015\061\331\015\357\377\377\156\377\377\015
 fuzz() {
     status=0
     $fuzzer run -O -a "$1" -- -max_total_time="$seconds" -max_len=262144 \
-        -dict=fuzz/corpus/dictionary -rss_limit_mb=512 -timeout="${TIMEOUT:-10}" -print_final_stats=1 > "fuzz/artifacts/$1.log" 2>&1 || status=$?
+        -seed="${SEED:-0}" -dict=fuzz/corpus/dictionary -rss_limit_mb=512 -timeout="${TIMEOUT:-10}" -print_final_stats=1 > "fuzz/artifacts/$1.log" 2>&1 || status=$?
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "fuzz/artifacts/$1.log")
     found=$(find "fuzz/artifacts/$1" -type f | wc -l)
     reached=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "fuzz/artifacts/$1.log" | tail -n 1)
     echo "$1: ${runs:-no} executions, ${reached:-no} edges, $found findings (exit $status)"
+    # What was found is told whole: where this ran may be gone when somebody reads it.
+    [ "$status" = 0 ] || {
+        grep -a -A 24 'panicked at\|ERROR: ' "fuzz/artifacts/$1.log" | cut -c 1-160 || true
+        for input in "fuzz/artifacts/$1"/*; do
+            [ ! -f "$input" ] || { echo "$input, gzip in base64:"; gzip -9c "$input" | base64; }
+        done
+    }
     [ "$status" = 0 ]
 }
 

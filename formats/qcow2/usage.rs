@@ -78,11 +78,14 @@ impl Usage {
     }
 
     /// The clusters that a stretch touches; `None` if it ends a cluster or more behind the end of
-    /// the file. Less than that is what the last sectors of a compressed cluster do.
+    /// the file. Less than that is what the last sectors of a compressed cluster do. An empty
+    /// stretch touches none.
     pub(super) fn touched(&self, offset: u64, len: u64) -> Option<std::ops::Range<u64>> {
+        let cluster = 1 << self.cluster_bits;
         let end = offset.checked_add(len)?;
-        let inside = end < self.file_len + (1 << self.cluster_bits);
-        inside.then(|| offset >> self.cluster_bits..((end - 1) >> self.cluster_bits) + 1)
+        let first = offset >> self.cluster_bits;
+        let behind = if len == 0 { first } else { end.div_ceil(cluster) };
+        (end < self.file_len + cluster).then_some(first..behind)
     }
 
     /// So many users more.
@@ -206,6 +209,15 @@ mod tests {
         assert_eq!(usage.touched(512, 600), Some(1..3));
         assert_eq!(usage.touched(1000, 512), None);
         assert_eq!(usage.touched(u64::MAX, 2), None);
+    }
+
+    // Seen: checking an image without a refcount table, said to lie at 0, panicked. Why: the last
+    // byte of no bytes was asked for.
+    #[test]
+    fn an_empty_stretch_touches_no_cluster() {
+        let usage = usage(1024);
+        assert_eq!(usage.touched(0, 0), Some(0..0));
+        assert_eq!(usage.touched(700, 0), Some(1..1));
     }
 
     #[test]

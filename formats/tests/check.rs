@@ -490,12 +490,18 @@ fn a_header_that_lies_is_an_error_and_never_a_panic() {
 }
 
 #[test]
-fn a_refcount_table_that_ends_past_the_end_is_replaced() {
+fn a_refcount_table_that_is_not_there_or_ends_past_the_end_is_replaced() {
     let mut bytes = written(false, &[("cluster_size", "64k")]);
     bytes.0[59] = 0x22;
     let (tally, _, mended) = bytes.repair(Repair::All);
     assert!(tally.is_clean() && mended.check().0.is_clean(), "{tally:?}");
     assert_keeps(&bytes, &mended, "a long refcount table");
+    // Seen: one of no clusters, at 0, made the check panic.
+    bytes.0[48..60].fill(0);
+    assert!(bytes.check().0.corruptions > 0);
+    let (tally, _, mended) = bytes.repair(Repair::All);
+    assert!(tally.is_clean() && mended.check().0.is_clean(), "{tally:?}");
+    assert_keeps(&bytes, &mended, "no refcount table");
 }
 
 #[test]
