@@ -1,7 +1,7 @@
 //! Read, encode, place, write.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,7 +13,8 @@ use crate::base::model::image::{Image, Reader};
 use crate::base::model::writer::{Piece, Slot, Writer};
 use crate::base::storage::{BLOCK, Buffer, Put, Span, is_zero};
 use crate::digesting::Mark;
-use crate::plan::{PORTION, Plan, Portion};
+use crate::holes::{add_data, joined};
+use crate::plan::{PORTION, Plan, Portion, Run};
 use crate::pool::{Crew, Unwatched, Watch, default_threads};
 
 /// Says whether so many bytes of data may be handed on: `Limit` if not.
@@ -132,9 +133,13 @@ struct Bench {
     bytes: Buffer,
     base: Option<Buffer>,
     packed: Vec<u8>,
-    /// Units that were packed already, before they are put between the others.
+    /// Units that were packed already, before they are put between the others, and where the next
+    /// one of them begins.
     passed: Vec<u8>,
+    next_passed: usize,
     units: Vec<Unit>,
+    /// Blocks of plain units that are not zero: where they are among the bytes.
+    data: Vec<Range<usize>>,
     /// Where each unit with data begins, and its digest: where the writer wants to know.
     digests: Vec<(u64, u32)>,
     writes: Vec<Write>,
@@ -148,13 +153,6 @@ enum Unit {
     Plain,
     /// So many bytes, in the buffer of packed ones.
     Packed(usize),
-}
-
-impl Unit {
-    /// Whether it is stored.
-    fn has_data(&self) -> bool {
-        matches!(self, Unit::Plain | Unit::Packed(_))
-    }
 }
 
 /// Bytes from one of the buffers to a place in the file.
@@ -229,7 +227,9 @@ impl<'a> Job<'a> {
             base: None,
             packed: Vec::new(),
             passed: Vec::new(),
+            next_passed: 0,
             units: Vec::new(),
+            data: Vec::new(),
             digests: Vec::new(),
             writes: Vec::new(),
         };
@@ -242,8 +242,9 @@ impl<'a> Job<'a> {
             {
                 self.share(crew, &mut bench, file, offset)?;
             } else if zero && self.sparse > 0 && self.options.base.is_none() {
-                let Portion { number, start, len, .. } = bench.portion;
-                crew.in_turn(number, || self.reserve_zeros(start, len))?;
+                let (number, end) = (bench.portion.number, bench.portion.end());
+                let start = bench.portion.runs.first().map_or(end, |run| run.start);
+                crew.in_turn(number, || self.reserve_zeros(start, end - start))?;
             } else {
                 self.copy_portion(crew, &mut bench)?;
             }
@@ -256,7 +257,7 @@ impl<'a> Job<'a> {
     /// A portion is done with: if all in front of it are, the mark moves on.
     fn settle(&self, portion: &Portion) {
         let Some(mark) = self.options.mark else { return };
-        let end = portion.start + portion.len + portion.zeros;
+        let end = portion.end();
         let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
         settled.ahead.insert(portion.number, end);
         while let Some((number, end)) = settled.ahead.pop_first() {
@@ -295,47 +296,56 @@ impl<'a> Job<'a> {
     }
 
     fn copy_portion(&self, crew: &Crew, bench: &mut Bench) -> Result<()> {
-        let len = usize::try_from(bench.portion.len).expect("a portion of data is small");
+        let len = usize::try_from(bench.portion.len()).expect("a portion of data is small");
         bench.bytes.reserve(len);
         self.fetch(bench, len)?;
-        self.sort(bench, len)?;
-        bench.digests.clear();
-        if self.writer.is_identified() {
-            let starts = (0..).map(|index| bench.portion.start + index * self.unit);
-            let units = bench.units.iter().zip(bench.bytes[..len].chunks(self.unit_len()));
-            let data = units.zip(starts).filter(|((unit, _), _)| unit.has_data());
-            let digest = data.map(|((_, bytes), start)| (start, crc32fast::hash(bytes)));
-            bench.digests.extend(digest);
+        for index in 0..bench.portion.runs.len() {
+            self.sort(bench, bench.portion.runs[index])?;
         }
         bench.writes.clear();
-        let (start, number) = (bench.portion.start, bench.portion.number);
-        let (units, writes, zeros) = (&bench.units, &mut bench.writes, bench.portion.zeros);
-        let digests = &bench.digests;
+        let Bench { portion, units, digests, writes, .. } = &mut *bench;
         let place = || {
             for (start, digest) in digests {
                 self.writer.identify(*start, *digest);
             }
-            self.place(start, len, units, writes)?;
-            self.reserve_zeros(start + len as u64, zeros)
+            let mut packed_from = 0;
+            for run in &portion.runs {
+                self.place(run, units, &mut packed_from, writes)?;
+                self.reserve_zeros(run.end(), run.zeros)?;
+            }
+            Ok(())
         };
-        if crew.in_turn(number, place)?.is_none() {
+        if crew.in_turn(portion.number, place)?.is_none() {
             return Ok(());
         }
         for write in &bench.writes {
-            let from = if write.packed { &bench.packed[..] } else { &bench.bytes[..] };
-            self.write(&from[write.from..write.from + write.len], write.offset)?;
+            let (range, offset) = (write.from..write.from + write.len, write.offset);
+            match write.packed {
+                true => self.write(&bench.packed[range], offset)?,
+                false => self.write_plain(bench, range, offset)?,
+            }
         }
         Ok(())
     }
 
     /// Reads the portion; a unit that can be passed on as it is packed is kept so, too.
     fn fetch(&self, bench: &mut Bench, len: usize) -> Result<()> {
+        std::mem::swap(&mut bench.packed, &mut bench.passed);
+        bench.passed.clear();
         bench.packed.clear();
+        bench.digests.clear();
+        bench.data.clear();
+        bench.next_passed = 0;
         bench.units.clear();
         bench.units.resize(len.div_ceil(self.unit_len()), Unit::Plain);
+        let mut next_run = 0;
         for index in 0..bench.portion.extents.len() {
             let extent = bench.portion.extents[index];
-            let from = usize::try_from(extent.start - bench.portion.start).expect("inside");
+            while bench.portion.runs[next_run].end() <= extent.start {
+                next_run += 1;
+            }
+            let run = bench.portion.runs[next_run];
+            let from = usize::try_from(run.from + extent.start - run.start).expect("inside");
             if let Place::Packed(packed) = extent.place
                 && self.passes_on(&extent, &packed, from)
             {
@@ -384,76 +394,121 @@ impl<'a> Job<'a> {
         }
         let bytes = bench.reader.fetch_packed(&*files[kept.file], &kept)?;
         if bytes.len() < self.unit_len() {
-            bench.packed.extend_from_slice(bytes);
+            bench.passed.extend_from_slice(bytes);
             bench.units[from / self.unit_len()] = Unit::Packed(bytes.len());
         }
         Ok(())
     }
 
-    /// Says of each unit what is to become of it, and packs those that are.
-    fn sort(&self, bench: &mut Bench, len: usize) -> Result<()> {
-        std::mem::swap(&mut bench.packed, &mut bench.passed);
-        bench.packed.clear();
-        let mut next_passed = 0;
-        for (index, unit) in bench.units.iter_mut().enumerate() {
-            let from = index * self.unit_len();
-            let range = from..(from + self.unit_len()).min(len);
-            if let Unit::Packed(size) = unit {
-                bench.packed.extend_from_slice(&bench.passed[next_passed..next_passed + *size]);
-                next_passed += *size;
-                continue;
-            }
-            let bytes = &bench.bytes[range.clone()];
-            let same = |base: &Buffer| base[range.clone()] == *bytes;
-            if bench.base.as_ref().is_some_and(same) {
-                *unit = Unit::Backing;
-                continue;
-            }
-            if self.sparse > 0 && is_zero(bytes) {
-                *unit = Unit::Zero;
-                continue;
-            }
-            if self.writer.packing().is_none() {
-                continue;
-            }
-            let before = bench.packed.len();
-            // The last unit of a disk is packed whole, padded with zeros.
-            let end = from + self.unit_len();
-            bench.bytes[range.end..end].fill(0);
-            let (bytes, encoder) = (&bench.bytes[from..end], &mut bench.encoder);
-            let start = bench.portion.start + from as u64;
-            if self.writer.encode(start, bytes, encoder, &mut bench.packed)? {
-                *unit = Unit::Packed(bench.packed.len() - before);
-            }
+    /// Says of each unit of a run what is to become of it, and packs those that are.
+    fn sort(&self, bench: &mut Bench, run: Run) -> Result<()> {
+        let (from, unit) = (to_usize(run.from), self.unit_len());
+        let end = from + to_usize(run.len);
+        for index in from / unit..end.div_ceil(unit) {
+            let range = index * unit..((index + 1) * unit).min(end);
+            let at = run.start + (range.start - from) as u64;
+            bench.units[index] = self.sort_unit(bench, bench.units[index], range, at)?;
         }
         Ok(())
     }
 
-    /// Reserves places for the units, runs of one kind together.
-    fn place(&self, start: u64, len: usize, units: &[Unit], writes: &mut Vec<Write>) -> Result<()> {
-        let (mut index, mut packed_from) = (0, 0);
+    /// What is to become of the unit in this part of the buffer, which begins at `at` on the disk.
+    fn sort_unit(
+        &self,
+        bench: &mut Bench,
+        unit: Unit,
+        range: Range<usize>,
+        at: u64,
+    ) -> Result<Unit> {
+        if let Unit::Packed(size) = unit {
+            let from = bench.next_passed;
+            bench.packed.extend_from_slice(&bench.passed[from..from + size]);
+            bench.next_passed += size;
+            self.digest(bench, range, at);
+            return Ok(unit);
+        }
+        let bytes = &bench.bytes[range.clone()];
+        if bench.base.as_ref().is_some_and(|base| base[range.clone()] == *bytes) {
+            return Ok(Unit::Backing);
+        }
+        let before = bench.data.len();
+        let packs = self.writer.packing().is_some();
+        let looks = !packs && self.leaves_holes();
+        if looks {
+            add_data(bytes, range.start, &mut bench.data);
+        }
+        let is_zero = || if looks { bench.data.len() == before } else { is_zero(bytes) };
+        if self.sparse > 0 && is_zero() {
+            return Ok(Unit::Zero);
+        }
+        self.digest(bench, range.clone(), at);
+        if !packs {
+            return Ok(Unit::Plain);
+        }
+        // The last unit of a disk is packed whole, padded with zeros.
+        let end = range.start + self.unit_len();
+        bench.bytes[range.end..end].fill(0);
+        let (bytes, encoder) = (&bench.bytes[range.start..end], &mut bench.encoder);
+        let before = bench.packed.len();
+        if self.writer.encode(at, bytes, encoder, &mut bench.packed)? {
+            return Ok(Unit::Packed(bench.packed.len() - before));
+        }
+        if self.leaves_holes() {
+            add_data(&bench.bytes[range.clone()], range.start, &mut bench.data);
+        }
+        Ok(Unit::Plain)
+    }
+
+    /// Digests a unit with data, if the writer wants to know: its blocks that are not zero, and
+    /// where they are in it.
+    fn digest(&self, bench: &mut Bench, range: Range<usize>, at: u64) {
+        if !self.writer.is_identified() {
+            return;
+        }
+        let known = bench.data.partition_point(|data| data.start < range.start);
+        let mut found = Vec::new();
+        if known == bench.data.len() {
+            add_data(&bench.bytes[range.clone()], range.start, &mut found);
+        }
+        let mut hasher = crc32fast::Hasher::new();
+        for data in bench.data[known..].iter().chain(&found) {
+            hasher.update(&((data.start - range.start) as u64).to_le_bytes());
+            hasher.update(&bench.bytes[data.clone()]);
+        }
+        bench.digests.push((at, hasher.finalize()));
+    }
+
+    /// Reserves places for the units of a run, those of one kind that follow each other together.
+    fn place(
+        &self,
+        run: &Run,
+        units: &[Unit],
+        packed_from: &mut usize,
+        writes: &mut Vec<Write>,
+    ) -> Result<()> {
+        let (first, unit_len) = (to_usize(run.from), self.unit_len());
+        let last = first + to_usize(run.len);
+        let units = &units[..last.div_ceil(unit_len)];
+        let mut index = first / unit_len;
         while index < units.len() {
-            let (unit, from) = (units[index], index * self.unit_len());
-            let at = start + from as u64;
+            let (unit, from) = (units[index], index * unit_len);
+            let at = run.start + (from - first) as u64;
             let alike = units[index..].iter().take_while(|next| **next == unit).count();
-            let end = ((index + alike) * self.unit_len()).min(len);
-            let run = (end - from) as u64;
+            let end = ((index + alike) * unit_len).min(last);
+            let len = (end - from) as u64;
             index += alike;
             match unit {
-                Unit::Zero => drop(self.reserve(at, Piece::Zero(run))?),
-                Unit::Backing => drop(self.reserve(at, Piece::Backing(run))?),
-                Unit::Plain => self.place_plain(start, from, end, writes)?,
+                Unit::Zero => drop(self.reserve(at, Piece::Zero(len))?),
+                Unit::Backing => drop(self.reserve(at, Piece::Backing(len))?),
+                Unit::Plain => self.place_plain(at, from..end, writes)?,
                 Unit::Packed(size) => {
                     for number in 0..alike as u64 {
                         let at = at + number * self.unit;
                         if let Some(slot) = self.reserve(at, Piece::Packed(size as u64))? {
-                            let offset = slot.offset;
-                            push(
-                                writes,
-                                Write { packed: true, from: packed_from, len: size, offset },
-                            );
+                            let (from, offset) = (*packed_from, slot.offset);
+                            push(writes, Write { packed: true, from, len: size, offset });
                         }
-                        packed_from += size;
+                        *packed_from += size;
                     }
                 }
             }
@@ -461,26 +516,18 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    fn place_plain(
-        &self,
-        start: u64,
-        from: usize,
-        end: usize,
-        writes: &mut Vec<Write>,
-    ) -> Result<()> {
-        let mut from = from;
-        while from < end {
-            let Some(slot) =
-                self.reserve(start + from as u64, Piece::Plain((end - from) as u64))?
-            else {
-                return Ok(());
-            };
-            let len = usize::try_from(slot.len).unwrap_or(usize::MAX).min(end - from);
+    /// Reserves places for these bytes of the buffer, which begin at `at` on the disk.
+    fn place_plain(&self, at: u64, bytes: Range<usize>, writes: &mut Vec<Write>) -> Result<()> {
+        let (mut at, mut from) = (at, bytes.start);
+        while from < bytes.end {
+            let left = bytes.end - from;
+            let Some(slot) = self.reserve(at, Piece::Plain(left as u64))? else { return Ok(()) };
+            let len = usize::try_from(slot.len).unwrap_or(usize::MAX).min(left);
             if len == 0 {
                 return Err(Error::invalid("the writer gave no room"));
             }
             push(writes, Write { packed: false, from, len, offset: slot.offset });
-            from += len;
+            (at, from) = (at + len as u64, from + len);
         }
         Ok(())
     }
@@ -493,32 +540,43 @@ impl<'a> Job<'a> {
         if len > 0 { self.reserve(start, Piece::Zero(len)).map(drop) } else { Ok(()) }
     }
 
-    /// Writes bytes, but for the runs of zeros in them where the file has zeros already.
+    /// Whether zeros within data are left out, since the file has zeros already.
+    fn leaves_holes(&self) -> bool {
+        let all = self.options.stage == Stage::All;
+        self.sparse > 0 && all && self.writer.target().is_fresh() && self.writer.leaves_holes()
+    }
+
+    /// Writes bytes of the portion, but for the runs of zeros in them that the file has already.
+    fn write_plain(&self, bench: &Bench, range: Range<usize>, offset: u64) -> Result<()> {
+        if !self.leaves_holes() {
+            return self.write(&bench.bytes[range], offset);
+        }
+        let hole = usize::try_from(self.sparse).unwrap_or(usize::MAX);
+        for data in joined(&bench.data, range.clone(), hole) {
+            let at = offset + (data.start - range.start) as u64;
+            self.write(&bench.bytes[data], at)?;
+        }
+        Ok(())
+    }
+
+    /// Writes bytes, or tells the target where they would be.
     fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let target = self.writer.target();
-        let stage = self.options.stage;
-        if stage == Stage::Tables {
+        if self.options.stage == Stage::Tables {
             target.foresee(Span::new(offset, bytes.len() as u64)?);
             return Ok(());
         }
-        let whole = self.sparse == 0 || stage == Stage::Whole;
-        if whole || !target.is_fresh() || !self.writer.leaves_holes() {
-            target.put(offset, bytes)?;
-            self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            return Ok(());
-        }
-        let hole = usize::try_from(self.sparse).unwrap_or(usize::MAX);
-        for range in data_runs(bytes, hole) {
-            let at = offset + range.start as u64;
-            target.put(at, &bytes[range.clone()])?;
-            self.written.fetch_add(range.len() as u64, Ordering::Relaxed);
-        }
+        target.put(offset, bytes)?;
+        self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
     /// Hands a stretch of a file on without reading it.
     fn share(&self, crew: &Crew, bench: &mut Bench, file: usize, offset: u64) -> Result<()> {
-        let Portion { number, start, len, zeros, .. } = bench.portion;
+        let number = bench.portion.number;
+        let Some(Run { start, len, zeros, .. }) = bench.portion.runs.first().copied() else {
+            return Ok(());
+        };
         let place = || {
             let (mut slots, mut done) = (Vec::new(), 0);
             while done < len {
@@ -558,9 +616,11 @@ impl<'a> Job<'a> {
         let mut done = 0;
         while done < extent.len {
             let part = extent.clip(done, (done + PORTION).min(extent.len));
-            let len = usize::try_from(part.len).expect("a portion at most");
+            let len = to_usize(part.len);
             bench.reader.fetch(self.image.files(), &part, &mut bench.bytes[..len])?;
-            self.write(&bench.bytes[..len], offset + done)?;
+            bench.data.clear();
+            add_data(&bench.bytes[..len], 0, &mut bench.data);
+            self.write_plain(bench, 0..len, offset + done)?;
             done += part.len;
         }
         Ok(())
@@ -572,7 +632,12 @@ impl<'a> Job<'a> {
 }
 
 fn extent_len(extent: &Extent) -> usize {
-    usize::try_from(extent.len).expect("a portion of data is small")
+    to_usize(extent.len)
+}
+
+/// A length or place within a portion.
+fn to_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("a portion of data is small")
 }
 
 /// A packed unit says how long it is at most, and where the next one begins it ends at the latest:
@@ -588,13 +653,14 @@ fn without_slack(mut packed: Packed, next: Option<Place>) -> Packed {
 }
 
 fn fetch_base(base: &dyn Image, bench: &mut Bench, len: usize) -> Result<()> {
-    let start = bench.portion.start;
     let buffer = bench.base.get_or_insert_with(|| Buffer::new(len));
     buffer.reserve(len);
-    let there = base.disk_size().saturating_sub(start);
-    let there = usize::try_from(there).unwrap_or(usize::MAX).min(len);
-    base.read(start, &mut buffer[..there])?;
-    buffer[there..len].fill(0);
+    for run in &bench.portion.runs {
+        let there = base.disk_size().saturating_sub(run.start).min(run.len);
+        let (from, there) = (to_usize(run.from), to_usize(there));
+        base.read(run.start, &mut buffer[from..from + there])?;
+        buffer[from + there..from + to_usize(run.len)].fill(0);
+    }
     Ok(())
 }
 
@@ -609,49 +675,5 @@ fn push(writes: &mut Vec<Write>, next: Write) {
             last.len += next.len;
         }
         _ => writes.push(next),
-    }
-}
-
-/// The stretches between runs of zeros that are at least `hole` bytes long, in blocks.
-pub(crate) fn data_runs(bytes: &[u8], hole: usize) -> Vec<std::ops::Range<usize>> {
-    let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
-    for (index, block) in bytes.chunks(BLOCK).enumerate() {
-        if is_zero(block) {
-            continue;
-        }
-        let from = index * BLOCK;
-        let end = from + block.len();
-        match runs.last_mut() {
-            Some(last) if from - last.end < hole.max(1) => last.end = end,
-            None if from < hole => runs.push(0..end),
-            _ => runs.push(from..end),
-        }
-    }
-    if let Some(last) = runs.last_mut()
-        && bytes.len() - last.end < hole
-    {
-        last.end = bytes.len();
-    }
-    runs
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_runs_of_zeros_that_are_long_enough_are_left_out() {
-        let mut bytes = vec![0; 10 * BLOCK];
-        bytes[2 * BLOCK] = 1;
-        bytes[4 * BLOCK + 7] = 1;
-        bytes[8 * BLOCK] = 1;
-        let blocks = |hole: usize| -> Vec<_> {
-            data_runs(&bytes, hole * BLOCK).iter().map(|r| r.start / BLOCK..r.end / BLOCK).collect()
-        };
-        assert_eq!(blocks(1), [2..3, 4..5, 8..9]);
-        assert_eq!(blocks(2), [2..5, 8..10]);
-        assert_eq!(blocks(3), [0..5, 8..10]);
-        assert_eq!(blocks(100).len(), 1, "too short to skip anything");
-        assert!(data_runs(&vec![0; 9 * BLOCK], BLOCK).is_empty());
     }
 }

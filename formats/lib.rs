@@ -55,6 +55,7 @@ mod copy;
 mod digesting;
 mod export;
 mod forward;
+mod holes;
 mod ingest;
 mod intake;
 mod layers;

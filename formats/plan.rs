@@ -71,19 +71,48 @@ fn there(file: &dyn Source, offset: u64, len: u64) -> Result<()> {
     Err(Error::truncated(offset, what).path(file.name()))
 }
 
-/// What one worker does at a time.
+/// What one worker does at a time: several stretches of the disk where they are small and lie far
+/// from each other.
 #[derive(Default)]
 pub(crate) struct Portion {
     /// 0, 1, 2, ... in the order of the disk.
     pub(crate) number: u64,
+    /// What is copied: one at least, each with the zeros behind it that are passed over.
+    pub(crate) runs: Vec<Run>,
+    /// What lies in the runs, without gaps.
+    pub(crate) extents: Vec<Extent>,
+}
+
+/// A stretch of the disk that is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
     /// First byte on the disk, a multiple of the unit.
     pub(crate) start: u64,
     /// How many; a multiple of the unit, or up to the end of the disk.
     pub(crate) len: u64,
-    /// What lies there, without gaps.
-    pub(crate) extents: Vec<Extent>,
+    /// Where its first byte is among those of the portion.
+    pub(crate) from: u64,
     /// Bytes of zeros that follow.
     pub(crate) zeros: u64,
+}
+
+impl Run {
+    /// Where it ends on the disk.
+    pub(crate) fn end(&self) -> u64 {
+        self.start + self.len
+    }
+}
+
+impl Portion {
+    /// Bytes of all the runs.
+    pub(crate) fn len(&self) -> u64 {
+        self.runs.last().map_or(0, |last| last.from + last.len)
+    }
+
+    /// Where the last run and its zeros end on the disk.
+    pub(crate) fn end(&self) -> u64 {
+        self.runs.last().map_or(0, |last| last.end() + last.zeros)
+    }
 }
 
 /// Goes over the map of a disk, and stops wherever it is told to.
@@ -179,32 +208,81 @@ impl<'a> Plan<'a> {
 
     /// Fills in the next portion; `false` at the end of the disk.
     pub(crate) fn next(&mut self, portion: &mut Portion) -> Result<bool> {
+        portion.runs.clear();
         portion.extents.clear();
         let Some(first) = self.cursor.peek()? else { return Ok(false) };
         portion.number = self.number;
-        portion.start = first.start;
-        portion.zeros = 0;
         self.number += 1;
         let end = self.end_of_portion(&first);
-        self.cursor.take_until(end, &mut portion.extents)?;
-        portion.len = end - first.start;
-        if self.skips_zeros && !first.is_zero() {
-            self.add_zeros(end, portion)?;
+        self.add(&first, end, portion)?;
+        let most = PORTION.max(self.unit);
+        while let (true, Some(next)) = (self.goes_on(portion), self.cursor.peek()?) {
+            let room = (most - portion.len()) / self.unit * self.unit;
+            let end = self.end_of_portion(&next).min(next.start + room);
+            if self.is_whole(&next) || room == 0 {
+                break;
+            }
+            self.add(&next, end, portion)?;
         }
-        match portion.extents.last() {
-            Some(last) if last.end() == end => Ok(true),
-            _ => Err(Error::malformed(end, "the map of the disk ends before the disk does")),
-        }
+        Ok(true)
     }
 
-    /// Zeros that fill whole units behind a portion of data are dealt with in the same go.
-    fn add_zeros(&mut self, end: u64, portion: &mut Portion) -> Result<()> {
-        if let Some(next) = self.cursor.peek()?.filter(Extent::is_zero) {
-            portion.zeros = self.whole_units(&next).saturating_sub(end);
-            let mut passed = Vec::new();
-            self.cursor.take_until(end + portion.zeros, &mut passed)?;
+    /// Whether something that lies further on may be added: behind data with a gap after them.
+    fn goes_on(&self, portion: &Portion) -> bool {
+        let whole = portion.extents.first().is_some_and(|first| self.is_whole(first));
+        !whole && portion.runs.last().is_some_and(|last| last.zeros > 0)
+    }
+
+    /// Adds what lies before `end` as a run.
+    fn add(&mut self, first: &Extent, end: u64, portion: &mut Portion) -> Result<()> {
+        let (start, from, before) = (first.start, portion.len(), portion.extents.len());
+        let end = self.take_data(end, &mut portion.extents)?;
+        let extents = &portion.extents[before..];
+        if extents.last().is_none_or(|last| last.end() != end) {
+            let what = "the map of the disk ends before the disk does";
+            return Err(Error::malformed(end, what));
         }
+        let zeros = match self.skips_zeros && !extents.iter().all(Extent::is_zero) {
+            true => self.skip_zeros(end)?,
+            false => 0,
+        };
+        portion.runs.push(Run { start, len: end - start, from, zeros });
         Ok(())
+    }
+
+    /// Takes what lies before `end`, and behind data nothing of zeros that fill whole units: where
+    /// it stopped.
+    fn take_data(&mut self, end: u64, out: &mut Vec<Extent>) -> Result<u64> {
+        let mut had_data = false;
+        while let Some(next) = self.cursor.peek()?.filter(|next| next.start < end) {
+            if had_data && self.skips_zeros && next.is_zero() {
+                let units = next.start.next_multiple_of(self.unit).min(end);
+                if self.whole_units(&next) > units {
+                    self.cursor.take_until(units, out)?;
+                    return Ok(units);
+                }
+            }
+            had_data |= !next.is_zero();
+            self.cursor.take_until(next.end().min(end), out)?;
+        }
+        Ok(end)
+    }
+
+    /// Zeros that fill whole units behind data are dealt with in the same go: how many there are.
+    fn skip_zeros(&mut self, end: u64) -> Result<u64> {
+        let Some(next) = self.cursor.peek()?.filter(Extent::is_zero) else { return Ok(0) };
+        let zeros = self.whole_units(&next).saturating_sub(end);
+        let mut passed = Vec::new();
+        self.cursor.take_until(end + zeros, &mut passed)?;
+        Ok(zeros)
+    }
+
+    /// Whether data may be handed on without a look at them.
+    fn is_whole(&self, extent: &Extent) -> bool {
+        match extent.place {
+            Place::Data { file, .. } => self.whole.get(file).is_some_and(|whole| *whole),
+            _ => false,
+        }
     }
 
     /// Where the last unit ends that an extent, which begins at one, fills.
@@ -216,11 +294,7 @@ impl<'a> Plan<'a> {
     }
 
     fn end_of_portion(&self, first: &Extent) -> u64 {
-        let whole = match first.place {
-            Place::Hole | Place::Zero { .. } => self.skips_zeros,
-            Place::Data { file, .. } => self.whole.get(file).is_some_and(|whole| *whole),
-            Place::Packed(_) | Place::Backing => false,
-        };
+        let whole = self.is_whole(first) || first.is_zero() && self.skips_zeros;
         let end = self.whole_units(first);
         if whole && end > first.start {
             return end;

@@ -7,8 +7,9 @@ use crate::base::error::{Error, Result};
 use crate::base::limits::Limits;
 use crate::base::model::format::Format;
 use crate::base::storage::{Buffer, Put, Target};
-use crate::copy::{Copied, data_runs};
+use crate::copy::Copied;
 use crate::forward::Raw;
+use crate::holes::data_runs;
 use crate::intake::{Forward, fill};
 use crate::pool::Watch;
 

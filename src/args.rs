@@ -160,12 +160,13 @@ pub(crate) fn digest(text: &str) -> Result<Digest, String> {
 /// A cache mode, in qemu's words.
 pub(crate) fn caching(text: &str) -> Result<Caching, String> {
     Ok(match text {
+        "auto" => Caching::Auto,
         "writeback" => Caching::Writeback,
         "writethrough" => Caching::Writethrough,
         "none" | "off" => Caching::None,
         "directsync" => Caching::Directsync,
         "unsafe" => Caching::Unsafe,
-        _ => return Err("writeback, writethrough, none, directsync or unsafe".into()),
+        _ => return Err("auto, writeback, writethrough, none, directsync or unsafe".into()),
     })
 }
 

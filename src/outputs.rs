@@ -89,7 +89,7 @@ impl Place {
 
     /// Into what takes bytes from front to end, and is called `path`.
     pub(crate) fn stream(path: &Path, out: impl Write + Send + 'static) -> Place {
-        Place { path: path.into(), caching: Caching::Writeback, open: Open::Pipe(Box::new(out)) }
+        Place { path: path.into(), caching: Caching::Auto, open: Open::Pipe(Box::new(out)) }
     }
 
     /// Whether bytes go there from front to end only.

@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     }
     let base = base_name(args, &options).map(|name| policy::folder(path).join(name));
     policy::is_none_of(path, &base)?;
-    let place = Place::new(path, Caching::Writeback)?;
+    let place = Place::new(path, Caching::Auto)?;
     let others = format.spreads.is_some_and(|spreads| spreads(&options));
     let reach = Reach::of(&args.opening).names(&place, others);
     base.iter().fold(reach, |reach, base| reach.reads(base)).close()?;

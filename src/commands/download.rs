@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         return Err(Error::invalid("an image and a report do not go into one pipe"));
     }
     let service = args.login.service()?;
-    let place = Place::new(&args.path, formats::Caching::Writeback)?;
+    let place = Place::new(&args.path, formats::Caching::Auto)?;
     let spreads = target.is_some_and(|target| target.spreads.is_some_and(|s| s(&options)));
     Reach::of(&args.opening).names(&place, spreads).speaks().close()?;
     let client = Arc::new(Client::connect(service)?);

@@ -84,7 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
 }
 
 fn create(args: &Create) -> Result<Exit> {
-    let place = Place::new(&args.path, Caching::Writeback)?;
+    let place = Place::new(&args.path, Caching::Auto)?;
     progress::catch_signals();
     let mut author = IsoAuthor::new(&args.label)?;
     if let Some(date) = args.date {

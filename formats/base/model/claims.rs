@@ -68,16 +68,22 @@ impl Claims {
         if len == 0 {
             return Claim::Free;
         }
-        let mut claim = Claim::Free;
-        for unit in start / self.unit..end.div_ceil(self.unit) {
-            let (byte, bit) = place(unit);
-            if self.bits[byte] & bit != 0 {
-                claim = Claim::Taken;
+        let (first, from) = place(start / self.unit);
+        let (last, to) = place((end - 1) / self.unit);
+        // The units from the first one on in its byte, and up to the last one in its.
+        let (from, to) = (!(from - 1), to | (to - 1));
+        let taken = match &mut self.bits[first..=last] {
+            [byte] => add(byte, from & to),
+            [front, whole @ .., back] => {
+                let ends = add(front, from) | add(back, to);
+                let inside = whole.iter().fold(0, |all, byte| all | byte);
+                whole.fill(u8::MAX);
+                ends | inside
             }
-            self.bits[byte] |= bit;
-        }
+            [] => 0,
+        };
         self.end = self.end.max(end);
-        claim
+        if taken == 0 { Claim::Free } else { Claim::Taken }
     }
 
     /// Claims a stretch for `what`, to which the word at `at` leads; reports it if it was not free.
@@ -111,15 +117,20 @@ impl Claims {
     /// Hands over runs of whole units that nobody claimed: where each begins, and how many.
     pub(crate) fn unused(&self, mut look: impl FnMut(u64, u64)) {
         let whole = self.file_len / self.unit;
-        let mut run = 0;
-        for unit in 0..whole.min(self.units) {
+        let (mut run, mut unit) = (0, 0);
+        while unit < whole.min(self.units) {
             let (byte, bit) = place(unit);
+            if self.bits[byte] == u8::MAX && run == 0 {
+                unit += 8 - unit % 8;
+                continue;
+            }
             if self.bits[byte] & bit == 0 {
                 run += 1;
             } else if run > 0 {
                 look((unit - run) * self.unit, run);
                 run = 0;
             }
+            unit += 1;
         }
         if run > 0 {
             look((whole - run) * self.unit, run);
@@ -131,9 +142,36 @@ fn place(unit: u64) -> (usize, u8) {
     (usize::try_from(unit / 8).expect("the map was made for it"), 1 << (unit % 8))
 }
 
+/// Sets bits of a byte; those of them that were set before.
+fn add(byte: &mut u8, bits: u8) -> u8 {
+    let taken = *byte & bits;
+    *byte |= bits;
+    taken
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_unit_of_a_stretch_is_claimed_and_no_other() {
+        for (first, last) in (0..40).flat_map(|first| (first..40).map(move |last| (first, last))) {
+            let mut claims = Claims::new(40, 1, &Limits::default()).expect("a small map");
+            assert_eq!(claims.take(first, last - first + 1), Claim::Free);
+            let free: u64 = {
+                let mut free = 0;
+                claims.unused(|_, units| free += units);
+                free
+            };
+            assert_eq!(free, 40 - (last - first + 1), "{first} to {last}");
+            for unit in 0..40 {
+                let taken = (first..=last).contains(&unit);
+                let mut again = Claims::new(40, 1, &Limits::default()).expect("a small map");
+                again.take(first, last - first + 1);
+                assert_eq!(again.take(unit, 1) == Claim::Taken, taken, "{unit}");
+            }
+        }
+    }
 
     #[test]
     fn what_is_claimed_twice_shows_and_what_is_claimed_by_nobody() {

@@ -29,8 +29,11 @@ pub enum Access {
 /// How the operating system's cache takes part, in the words of qemu's cache modes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Caching {
-    /// Through the cache, synced once at the end.
+    /// As `Writeback` where storage tells of its errors late: on devices, and on file systems that
+    /// belong to another machine or another process. As `Unsafe` elsewhere, as any copy is made.
     #[default]
+    Auto,
+    /// Through the cache, synced once at the end.
     Writeback,
     /// Through the cache, every write in storage before the next.
     Writethrough,
@@ -38,7 +41,7 @@ pub enum Caching {
     None,
     /// Around the cache, every write in storage before the next.
     Directsync,
-    /// Through the cache, never synced: fast, and lost if the power fails.
+    /// Through the cache, and left to it: fast, and lost if the power fails soon afterwards.
     Unsafe,
 }
 
@@ -51,8 +54,12 @@ impl Caching {
         matches!(self, Caching::Writethrough | Caching::Directsync)
     }
 
-    pub(super) fn syncs(self) -> bool {
-        self != Caching::Unsafe
+    fn syncs(self, file: &File, device: bool) -> bool {
+        match self {
+            Caching::Auto => device || is_foreign(file),
+            Caching::Unsafe => false,
+            _ => true,
+        }
     }
 }
 
@@ -74,6 +81,16 @@ pub struct ImageFile {
     writing: Mutex<Unsent>,
     /// Whether other files may share its blocks, once it was asked.
     reflinks: OnceLock<bool>,
+    /// What of it is allocated, as far as that was asked last and before that; only where nobody
+    /// writes to it.
+    seen: Option<Mutex<[Seen; 2]>>,
+}
+
+/// A stretch of a file that is data, or a hole with data behind it.
+#[derive(Clone, Copy)]
+struct Seen {
+    start: u64,
+    found: Allocated,
 }
 
 impl Drop for ImageFile {
@@ -131,7 +148,13 @@ impl ImageFile {
             }
             return Err(refused);
         }
-        ImageFile::new(file, path, kind.is_block_device(), false, caching).map_err(fail)
+        let mut this =
+            ImageFile::new(file, path, kind.is_block_device(), false, caching).map_err(fail)?;
+        if access == Access::Read {
+            let found = Allocated { data: false, end: 0 };
+            this.seen = Some(Mutex::new([Seen { start: 0, found }; 2]));
+        }
+        Ok(this)
     }
 
     pub(super) fn new(
@@ -145,16 +168,17 @@ impl ImageFile {
         let flags = rustix::fs::fcntl_getfl(&file)?;
         let direct = if caching.is_direct() { reopen(&file, flags, OFlags::DIRECT) } else { None };
         let mut this = ImageFile {
-            file,
             direct,
             path: path.into(),
             len: Mutex::new(len),
             device,
             kept: device,
             fresh,
-            syncs: caching.syncs(),
+            syncs: caching.syncs(&file, device),
+            file,
             writing: Mutex::default(),
             reflinks: OnceLock::new(),
+            seen: None,
         };
         if caching.is_synchronous()
             && let Some(file) = reopen(&this.file, flags, OFlags::DSYNC)
@@ -191,6 +215,28 @@ impl ImageFile {
             && buf.len().is_multiple_of(BLOCK)
             && buf.as_ptr().align_offset(BLOCK) == 0;
         self.direct.as_ref().filter(|_| aligned).unwrap_or(&self.file)
+    }
+
+    /// What lies from here on; `data` if that it is no hole is known.
+    fn seek(&self, from: u64, data: bool) -> io::Result<Allocated> {
+        let end = self.length();
+        if !data {
+            match rustix::fs::seek(&self.file, SeekFrom::Data(from)) {
+                Ok(data) if data > from => {
+                    return Ok(Allocated { data: false, end: data.min(end) });
+                }
+                Ok(_) => {}
+                Err(rustix::io::Errno::NXIO) if end <= from => {}
+                Err(rustix::io::Errno::NXIO) => {
+                    self.reaches(end).map_err(io::Error::other)?;
+                    return Ok(Allocated { data: false, end });
+                }
+                // A file system that does not know: all of it may be data.
+                Err(_) => return Ok(Allocated { data: true, end }),
+            }
+        }
+        let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(from)).unwrap_or(end);
+        Ok(Allocated { data: true, end: hole.clamp(from + 1, end.max(from + 1)) })
     }
 
     /// `Truncated` if another process has cut the file short meanwhile: behind its end there is no
@@ -251,22 +297,18 @@ impl Source for ImageFile {
     }
 
     fn allocated(&self, from: u64) -> io::Result<Allocated> {
-        let end = self.length();
         if self.device {
-            return Ok(Allocated { data: true, end });
+            return Ok(Allocated { data: true, end: self.length() });
         }
-        let data = match rustix::fs::seek(&self.file, SeekFrom::Data(from)) {
-            Ok(data) => data.min(end),
-            Err(rustix::io::Errno::NXIO) => end,
-            // A file system that does not know: all of it may be data.
-            Err(_) => return Ok(Allocated { data: true, end }),
-        };
-        if data > from {
-            self.reaches(data).map_err(io::Error::other)?;
-            return Ok(Allocated { data: false, end: data });
+        let Some(seen) = &self.seen else { return self.seek(from, false) };
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seen) = seen.iter().find(|seen| (seen.start..seen.found.end).contains(&from)) {
+            return Ok(seen.found);
         }
-        let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(from)).unwrap_or(end);
-        Ok(Allocated { data: true, end: hole.clamp(from + 1, end.max(from + 1)) })
+        let ends = |seen: &Seen| !seen.found.data && from > 0 && from == seen.found.end;
+        let found = self.seek(from, seen.iter().any(ends))?;
+        *seen = [Seen { start: from, found }, seen[0]];
+        Ok(found)
     }
 
     fn file(&self) -> Option<&File> {
@@ -392,6 +434,23 @@ impl Target for ImageFile {
     }
 }
 
+/// Whether the file system of this file belongs to another machine or process: what cannot be
+/// stored there, for want of room or of a connection, is told by a sync at the earliest.
+fn is_foreign(file: &File) -> bool {
+    const NFS: i64 = 0x6969;
+    const CIFS: i64 = 0xff53_4d42;
+    const SMB2: i64 = 0xfe53_4d42;
+    const FUSE: i64 = 0x6573_5546;
+    const PLAN9: i64 = 0x0102_1997;
+    const CEPH: i64 = 0x00c3_6400;
+    const AFS: i64 = 0x5346_414f;
+    const GFS2: i64 = 0x0116_1970;
+    const OCFS2: i64 = 0x7461_636f;
+    let known = [NFS, CIFS, SMB2, FUSE, PLAN9, CEPH, AFS, GFS2, OCFS2];
+    // Of one that does not say what it is the worst is thought.
+    rustix::fs::fstatfs(file).map_or(true, |system| known.contains(&system.f_type))
+}
+
 /// Whether the file system of this file lets two files share blocks: asked of the ones known to,
 /// with two files of one block that have no name.
 fn can_reflink(file: &File) -> bool {
@@ -426,7 +485,8 @@ mod tests {
     fn a_file_that_was_cut_short_has_no_hole_at_its_end() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         file.as_file().set_len(1 << 20).expect("grown");
-        let image = ImageFile::open(file.path(), Access::Read, Caching::Writeback).expect("there");
+        let open = |access| ImageFile::open(file.path(), access, Caching::Auto).expect("there");
+        let image = open(Access::ReadShared);
         let found = image.allocated(8192).expect("a hole");
         assert_eq!(found, Allocated { data: false, end: 1 << 20 });
         image.still_whole().expect("it is");
@@ -436,5 +496,21 @@ mod tests {
             assert_eq!(Error::io("", error).kind(), Kind::Truncated, "{from}");
         }
         assert_eq!(image.still_whole().expect_err("it was cut").kind(), Kind::Truncated);
+    }
+
+    #[test]
+    fn what_was_seen_is_not_asked_again_and_is_the_same() {
+        use std::os::unix::fs::FileExt as _;
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        file.as_file().set_len(1 << 20).expect("grown");
+        for at in [64 << 10, 100 << 10, 600 << 10] {
+            file.as_file().write_all_at(&[1; 8192], at).expect("written");
+        }
+        let open = |access| ImageFile::open(file.path(), access, Caching::Auto).expect("there");
+        let (kept, asked) = (open(Access::Read), open(Access::ReadShared));
+        for from in (0..1 << 20).step_by(2048).chain([700 << 10, 4096, (1 << 20) - 1, 0, 1 << 20]) {
+            let (kept, asked) = (kept.allocated(from), asked.allocated(from));
+            assert_eq!(kept.expect("told"), asked.expect("told"), "{from}");
+        }
     }
 }

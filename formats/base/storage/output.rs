@@ -101,7 +101,7 @@ impl Output {
             None => None,
         };
         let (file, stage) = open_beside(&path).map_err(fail)?;
-        let file = ImageFile::new(file, shown, false, true, Caching::Unsafe).map_err(fail)?;
+        let file = ImageFile::new(file, shown, false, true, Caching::Auto).map_err(fail)?;
         let (file, folder) = (Arc::new(file), Some(folder.clone()));
         let (shown, replaces) = (shown.into(), there.is_some());
         Ok(Output { file, path, shown, folder, replaces, stage, occupant })

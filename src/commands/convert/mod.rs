@@ -117,12 +117,13 @@ pub(crate) struct Args {
     /// Accepted for qemu-img's sake: blocks are always shared where that costs nothing
     #[arg(short = 'C', hide_short_help = true)]
     copy_offload: bool,
-    /// Cache mode of the output: writeback, writethrough, none, directsync, unsafe
-    #[arg(short = 't', long = "cache", value_name = "MODE", default_value = "writeback")]
+    /// Cache mode of the output: auto (storage is waited for where its errors come late: devices,
+    /// network file systems), writeback (always), unsafe (never), none, writethrough, directsync
+    #[arg(short = 't', long = "cache", value_name = "MODE", default_value = "auto")]
     #[arg(value_parser = caching)]
     cache: Caching,
     /// Cache mode of the inputs
-    #[arg(short = 'T', long = "source-cache", value_name = "MODE", default_value = "writeback")]
+    #[arg(short = 'T', long = "source-cache", value_name = "MODE", default_value = "auto")]
     #[arg(value_parser = caching)]
     source_cache: Caching,
     /// Bytes per second at most
@@ -215,8 +216,8 @@ impl From<Passage<'_>> for Args {
             expect_hash: None,
             out_of_order: false,
             copy_offload: false,
-            cache: Caching::Writeback,
-            source_cache: Caching::Writeback,
+            cache: Caching::Auto,
+            source_cache: Caching::Auto,
             rate: None,
             output: OutputKind::Human,
             wishes: Wishes::default(),
