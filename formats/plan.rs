@@ -279,10 +279,8 @@ impl<'a> Plan<'a> {
 
     /// Whether data may be handed on without a look at them.
     fn is_whole(&self, extent: &Extent) -> bool {
-        match extent.place {
-            Place::Data { file, .. } => self.whole.get(file).is_some_and(|whole| *whole),
-            _ => false,
-        }
+        let Place::Data { file, .. } = extent.place else { return false };
+        self.whole.get(file).is_some_and(|whole| *whole)
     }
 
     /// Where the last unit ends that an extent, which begins at one, fills.

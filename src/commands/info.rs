@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use formats::{
     Caching, Error, Facts, HazardKind, Input, Result, Role, Snapshot, Source, Value, Wrapper,
+    default_threads,
 };
 use metadata::json_value;
+use rayon::prelude::*;
 use serde_json::{Map, Value as Json, json};
 
 use crate::args::{Opening, OutputKind};
@@ -43,13 +45,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
-    let reach = Reach::of(&args.opening);
+    let reach = Reach::of(&args.opening).room_for(args.paths.len());
     args.paths.iter().fold(reach, |reach, path| reach.reads(path)).close()?;
     let report = Report::new(args.output, false);
-    let mut all = Vec::new();
-    for path in &args.paths {
-        all.extend(look(path, args)?);
-    }
+    let all = look_at_all(args)?;
     if !report.is_json() {
         let texts: Vec<_> = all.iter().map(Info::text).collect();
         report.text(&texts.join("\n\n"));
@@ -71,6 +70,24 @@ struct Info {
     /// What is around it, the outermost first.
     wrappers: Vec<Wrapper>,
     facts: Facts,
+}
+
+/// What each says, in their order; the first that fails in that order is the error. Several are
+/// looked at together, but for those of strangers: what memory may be taken is for one at a time.
+fn look_at_all(args: &Args) -> Result<Vec<Info>> {
+    let threads = default_threads().min(args.paths.len());
+    if threads < 2 || args.opening.untrusted {
+        let all: Result<Vec<_>> = args.paths.iter().map(|path| look(path, args)).collect();
+        return all.map(|all| all.into_iter().flatten().collect());
+    }
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|error| Error::io("cannot start threads", std::io::Error::other(error)))?;
+    let looks: Vec<Result<Vec<Info>>> =
+        pool.install(|| args.paths.par_iter().map(|path| look(path, args)).collect());
+    let all: Result<Vec<_>> = looks.into_iter().collect();
+    all.map(|all| all.into_iter().flatten().collect())
 }
 
 fn look(path: &Path, args: &Args) -> Result<Vec<Info>> {

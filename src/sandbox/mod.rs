@@ -23,7 +23,7 @@ use landlock::{
 };
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::args::{Opening, began};
 use crate::exit::Exit;
@@ -39,6 +39,8 @@ const BASE_MEMORY: u64 = 128 << 20;
 const GRACE: Duration = Duration::from_secs(2);
 /// And to take back what a service was told.
 const FAREWELL: Duration = Duration::from_secs(30);
+/// Files for which there is room under any limit.
+const FEW: usize = 256;
 /// Files without a name that are opened in advance: tables and what goes by may need them.
 const SCRATCH: usize = 6;
 /// What the resolver of names and TLS read.
@@ -153,6 +155,17 @@ impl<'a> Reach<'a> {
         // It was made for this, perhaps, and is taken away if nothing comes of it.
         let path = folder.canonicalize().unwrap_or_else(|_| folder.into());
         self.allow_for(folder, policy::folder(&path), AccessFs::RemoveDir);
+        self
+    }
+
+    /// So many files are to be read: each is held open until the end of the preparations, and a
+    /// shell allows for a thousand.
+    pub(crate) fn room_for(self, files: usize) -> Self {
+        if files > FEW {
+            let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+            // What cannot be had is told when there are too many.
+            let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+        }
         self
     }
 

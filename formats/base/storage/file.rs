@@ -58,7 +58,9 @@ impl Caching {
         match self {
             Caching::Auto => device || is_foreign(file),
             Caching::Unsafe => false,
-            _ => true,
+            Caching::Writeback | Caching::Writethrough | Caching::None | Caching::Directsync => {
+                true
+            }
         }
     }
 }
