@@ -45,6 +45,7 @@ need mkfs.ntfs ntfs-3g
 need mksquashfs squashfs-tools
 need pvcreate lvm2
 need blkid util-linux
+need valgrind valgrind
 if [ ${#packages[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         export DEBIAN_FRONTEND=noninteractive
@@ -100,6 +101,8 @@ if cargo +nightly miri --version >/dev/null 2>&1 ||
 else
     echo 'skipped: there is no miri here'
 fi
+step 'instructions that fixed work takes'
+cargo bench --quiet --bench instructions
 step 'a parser that attacks'
 cargo clippy --workspace --all-targets --features broken --quiet -- -D warnings
 cargo test --features broken --test sandbox

@@ -19,10 +19,10 @@
 #![expect(clippy::cast_precision_loss, reason = "a table shows three digits")]
 
 mod cells;
+mod disk;
 mod report;
 mod runs;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -112,7 +112,7 @@ fn make_inputs(folder: &Path, clusters: usize) {
     for (name, kinds) in [("os.raw", [0, 1, 2]), ("dense.raw", [1, 2, 1])] {
         let path = folder.join(name);
         if !path.exists() {
-            make_raw(&path, kinds, clusters);
+            disk::make(&path, kinds, clusters);
         }
     }
     let sparse = folder.join("sparse.raw");
@@ -130,22 +130,6 @@ fn make_inputs(folder: &Path, clusters: usize) {
             command.args(["convert", "-f", "raw"]).args(words).arg(folder.join(from)).arg(&path);
             assert!(command.status().expect("qemu-img runs").success());
         }
-    }
-}
-
-/// Clusters of 64 KiB of these kinds, one after the other: zeros, noise, what packs well.
-fn make_raw(path: &Path, kinds: [u8; 3], clusters: usize) {
-    let mut file = std::fs::File::create(path).expect("the input can be made");
-    let mut seed = 1_u64;
-    for cluster in 0..clusters {
-        let kind = kinds[cluster % 3];
-        let mut bytes = vec![0_u8; 65536];
-        for chunk in bytes.chunks_mut(8).filter(|_| kind > 0) {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let number = if kind == 1 { seed } else { seed >> 60 | 1 };
-            chunk.copy_from_slice(&number.to_be_bytes());
-        }
-        file.write_all(&bytes).expect("room for the input");
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) const OPTIONS: &[OptionHelp] = &[
     OptionHelp {
         name: "compression_level",
         values: "1 to 12",
-        about: "how hard to compress, for streamOptimized (default 3)",
+        about: "how hard to compress, for streamOptimized (default 6)",
     },
     OptionHelp {
         name: "cid",
