@@ -1,0 +1,87 @@
+//! Time and memory by the size of a disk, and by the number of stretches in which its data lie.
+//!
+//! A program that reports: `cargo bench --bench scale -- [DIR]`, where DIR takes files of 16 TiB with
+//! holes (a file system in memory does).
+
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use wait4::Wait4;
+
+const GIB: u64 = 1 << 30;
+/// Bytes of data in a disk whose size grows.
+const DATA: u64 = 64 << 20;
+const CLUSTER: u64 = 64 << 10;
+const BLOCK: u64 = 4096;
+
+/// The work, and what its output is called, if it has one.
+const WORK: &[(&str, &[&str], Option<&str>)] = &[
+    ("map", &["map", "--output", "json", "-f", "raw"], None),
+    ("to qcow2", &["convert", "-q", "-f", "raw", "-O", "qcow2"], Some("out.qcow2")),
+    ("to vhdx", &["convert", "-q", "-f", "raw", "-O", "vhdx"], Some("out.vhdx")),
+    ("to raw", &["convert", "-q", "-f", "raw", "-O", "raw"], Some("out.raw")),
+];
+
+fn main() {
+    let folder = std::env::args().skip(1).find(|word| !word.starts_with('-'));
+    let folder = folder.map_or_else(std::env::temp_dir, PathBuf::from).join("diskwright-scale");
+    std::fs::create_dir_all(&folder).expect("a folder for the work");
+    let disk = folder.join("disk.raw");
+    for gib in [1, 16, 256, 4096, 16_384] {
+        let runs = DATA / CLUSTER;
+        scattered(&disk, gib * GIB, runs, CLUSTER);
+        work(&folder, &disk, &format!("{gib} GiB"));
+    }
+    for stretches in [1, 1_000, 100_000, 1_000_000] {
+        scattered(&disk, stretches.max(16) * 4 * BLOCK, stretches, BLOCK);
+        work(&folder, &disk, &format!("{stretches} stretches"));
+    }
+    std::fs::remove_dir_all(&folder).expect("it was ours");
+}
+
+/// A file of this size with so many stretches of data, at equal distances.
+fn scattered(path: &Path, size: u64, stretches: u64, len: u64) {
+    let _ = std::fs::remove_file(path);
+    let file = std::fs::File::create(path).expect("the disk can be made");
+    file.set_len(size).expect("a file may have holes");
+    let bytes: Vec<u8> = (1..=251).cycle().take(usize::try_from(len).expect("small")).collect();
+    for number in 0..stretches {
+        let at = size / stretches / BLOCK * BLOCK * number;
+        file.write_all_at(&bytes, at).expect("room for the disk");
+    }
+}
+
+/// Does all the work once to warm the caches and once to tell what it takes.
+fn work(folder: &Path, disk: &Path, what: &str) {
+    for (name, words, output) in WORK {
+        let output = output.map(|name| folder.join(name));
+        timed(words, disk, output.as_deref());
+        let (wall, cpu, memory) = timed(words, disk, output.as_deref());
+        say(&format!("| {what} | {name} | {wall:.3} | {cpu:.3} | {memory:.1} |"));
+        if let Some(output) = output {
+            std::fs::remove_file(output).expect("it was ours");
+        }
+    }
+}
+
+/// Seconds, seconds of all cores, and MiB of memory.
+fn timed(words: &[&str], disk: &Path, output: Option<&Path>) -> (f64, f64, f64) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_diskwright"));
+    command.args(words).arg(disk).args(output).stdout(Stdio::null());
+    let begun = Instant::now();
+    let used = command.spawn().expect("it starts").wait4().expect("it ends");
+    let wall = begun.elapsed().as_secs_f64();
+    assert!(used.status.success(), "{command:?}");
+    let cpu = (used.rusage.utime + used.rusage.stime).as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "a table shows three digits")]
+    let memory = used.rusage.maxrss as f64 / 1_048_576.0;
+    (wall, cpu, memory)
+}
+
+/// Prints a line.
+#[expect(clippy::print_stdout, reason = "a bench reports on standard output")]
+fn say(line: &str) {
+    println!("{line}");
+}
