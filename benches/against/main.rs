@@ -4,12 +4,13 @@
 //! has to find the same before a time counts.
 //!
 //! ```text
-//! cargo against [--in DIR] [--out DIR]... [--runs N] [--only TEXT] [--save DIR] [--quick]
+//! cargo against [--in DIR] [--out DIR]... [--runs N] [--only TEXT] [--but TEXT]... [--save DIR] [--quick]
 //! ```
 //!
 //! DIR of inputs holds os.raw, dense.raw and sparse.raw, and os.qcow2 and others made of the first;
 //! what is not there is made small by the bench itself, or left out. With several folders for
-//! outputs each is measured: one on disk, and one in memory. --save keeps the figures as JSON, as a
+//! outputs each is measured: one on disk, and one in memory. --only takes the cells with TEXT in
+//! their names, --but leaves them out. --save keeps the figures as JSON, as a
 //! table, and as a picture. --quick takes one run of each, over a set of 64 MiB: some two minutes,
 //! and an idea rather than a measurement.
 //!
@@ -37,7 +38,15 @@ struct Setting {
     clusters: usize,
     runs: usize,
     only: String,
+    but: Vec<String>,
     save: Option<PathBuf>,
+}
+
+impl Setting {
+    /// Whether a cell of this name is measured.
+    fn wants(&self, name: &str) -> bool {
+        name.contains(&self.only) && !self.but.iter().any(|but| name.contains(but))
+    }
 }
 
 fn main() {
@@ -57,12 +66,12 @@ fn main() {
     say(&report::head());
     for output in &setting.outputs {
         std::fs::create_dir_all(output).expect("the folder for outputs can be made");
-        for cell in CELLS.iter().filter(|cell| cell.name.contains(&setting.only)) {
+        for cell in CELLS.iter().filter(|cell| setting.wants(cell.name)) {
             keep(runs::conversion(&setting.inputs, output, setting.runs, cell));
         }
     }
     let output = setting.outputs.first().expect("there is a folder for outputs");
-    for question in QUESTIONS.iter().filter(|question| question.name.contains(&setting.only)) {
+    for question in QUESTIONS.iter().filter(|question| setting.wants(question.name)) {
         keep(runs::question(&setting.inputs, output, setting.runs, question));
     }
     if let Some(folder) = &setting.save {
@@ -78,6 +87,7 @@ fn setting() -> Setting {
         clusters: 8192,
         runs: 5,
         only: String::new(),
+        but: Vec::new(),
         save: None,
     };
     let mut words = std::env::args().skip(1);
@@ -88,6 +98,7 @@ fn setting() -> Setting {
             "--out" => setting.outputs.push(next().into()),
             "--runs" => setting.runs = next().parse().expect("--runs takes a number"),
             "--only" => setting.only = next(),
+            "--but" => setting.but.push(next()),
             "--save" => setting.save = Some(next().into()),
             "--quick" => {
                 (setting.runs, setting.clusters) = (1, 1024);
@@ -95,7 +106,7 @@ fn setting() -> Setting {
             }
             "--bench" => {}
             other => {
-                panic!("{other} is not known: --in, --out, --runs, --only, --save, --quick")
+                panic!("{other} is not known: --in, --out, --runs, --only, --but, --save, --quick")
             }
         }
     }
