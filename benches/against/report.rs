@@ -62,35 +62,39 @@ impl Line {
         self.size().map_or("-".into(), |size| format!("{size:.3}"))
     }
 
+    /// What stands in a row: ours, theirs, the ratios.
+    fn cells(&self) -> [String; 12] {
+        let seconds = |seconds: f64| format!("{seconds:.3}");
+        let mib = |bytes: f64| format!("{:.1}", bytes / MIB);
+        let Line { name, place, ours, theirs, variant, wall, cpu } = self;
+        [
+            name.clone(),
+            place.clone(),
+            seconds(ours.wall),
+            seconds(ours.cpu),
+            mib(ours.memory),
+            seconds(theirs.wall),
+            seconds(theirs.cpu),
+            mib(theirs.memory),
+            (*variant).into(),
+            format!("{wall:.2}"),
+            format!("{cpu:.2}"),
+            self.size_text(),
+        ]
+    }
+
     /// A row of the table.
     pub(crate) fn text(&self) -> String {
-        let Line { name, place, ours, theirs, variant, wall, cpu } = self;
+        let [name, place, wall, cpu, memory, theirs @ .., by_wall, by_cpu, by_size] = self.cells();
+        let [their_wall, their_cpu, their_memory, variant] = theirs;
         format!(
-            "{name:<28} {place:<8} {:>8.3} {:>8.3} {:>6.1} | {:>8.3} {:>8.3} {:>6.1} {variant:<16} \
-             | {wall:>6.2} {cpu:>6.2} {:>6}",
-            ours.wall,
-            ours.cpu,
-            ours.memory / MIB,
-            theirs.wall,
-            theirs.cpu,
-            theirs.memory / MIB,
-            self.size_text()
+            "{name:<28} {place:<8} {wall:>8} {cpu:>8} {memory:>6} | {their_wall:>8} {their_cpu:>8} \
+             {their_memory:>6} {variant:<16} | {by_wall:>6} {by_cpu:>6} {by_size:>6}"
         )
     }
 
     fn markdown(&self) -> String {
-        let Line { name, place, ours, theirs, variant, wall, cpu } = self;
-        format!(
-            "| {name} | {place} | {:.3} | {:.3} | {:.1} | {:.3} | {:.3} | {:.1} | {variant} | \
-             {wall:.2} | {cpu:.2} | {} |",
-            ours.wall,
-            ours.cpu,
-            ours.memory / MIB,
-            theirs.wall,
-            theirs.cpu,
-            theirs.memory / MIB,
-            self.size_text()
-        )
+        format!("| {} |", self.cells().join(" | "))
     }
 
     fn json(&self) -> serde_json::Value {
