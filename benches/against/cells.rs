@@ -1,88 +1,103 @@
 //! The matrix: which work is compared.
 
-/// A conversion: its name, how both are told to do it, its input, and the ending of its output.
+/// Of a command line.
+type Words = &'static [&'static str];
+
+/// A conversion: its name, how both are told to do it, and its input.
 pub(crate) struct Cell {
-    pub(crate) name: &'static str,
-    pub(crate) words: &'static [&'static str],
-    pub(crate) input: &'static str,
-    pub(crate) ending: &'static str,
+    pub(crate) name: String,
+    pub(crate) words: Words,
+    /// What ours alone is told, where qemu-img has no such setting.
+    pub(crate) ours: Words,
+    pub(crate) input: String,
+    /// Whether the processor is what takes the time, wherever the output is.
+    pub(crate) computes: bool,
 }
 
 /// Work without an output: its name, the verb, and its words; inputs are named among them.
 pub(crate) struct Question {
     pub(crate) name: &'static str,
-    pub(crate) words: &'static [&'static str],
+    pub(crate) words: Words,
 }
 
-const fn cell(
-    name: &'static str,
-    words: &'static [&'static str],
-    input: &'static str,
-    ending: &'static str,
-) -> Cell {
-    Cell { name, words, input, ending }
-}
-
-const fn question(name: &'static str, words: &'static [&'static str]) -> Question {
+const fn question(name: &'static str, words: Words) -> Question {
     Question { name, words }
 }
 
-const QCOW2: &[&str] = &["-O", "qcow2"];
-const ZLIB: &[&str] = &["-c", "-O", "qcow2"];
-const ZSTD: &[&str] = &["-c", "-O", "qcow2", "-o", "compression_type=zstd"];
-const RAW: &[&str] = &["-O", "raw"];
-const VMDK: &[&str] = &["-O", "vmdk"];
-const STREAM: &[&str] = &["-O", "vmdk", "-o", "subformat=streamOptimized"];
+const QCOW2: Words = &["-O", "qcow2"];
+const ZLIB: Words = &["-c", "-O", "qcow2"];
+const ZSTD: Words = &["-c", "-O", "qcow2", "-o", "compression_type=zstd"];
+const RAW: Words = &["-O", "raw"];
+const VMDK: Words = &["-O", "vmdk"];
+const STREAM: Words = &["-O", "vmdk", "-o", "subformat=streamOptimized"];
 /// The size as it is, and not as cylinders have it.
-const VHD: &[&str] = &["-O", "vpc", "-o", "force_size=on"];
-const VHDX: &[&str] = &["-O", "vhdx"];
-const VDI: &[&str] = &["-O", "vdi"];
+const VHD: Words = &["-O", "vpc", "-o", "force_size=on"];
+const VHDX: Words = &["-O", "vhdx"];
+const VDI: Words = &["-O", "vdi"];
 
-pub(crate) const CELLS: &[Cell] = &[
-    cell("raw to qcow2", QCOW2, "os.raw", "qcow2"),
-    cell("raw to vmdk", VMDK, "os.raw", "vmdk"),
-    cell("raw to vhd", VHD, "os.raw", "vhd"),
-    cell("raw to vhdx", VHDX, "os.raw", "vhdx"),
-    cell("raw to vdi", VDI, "os.raw", "vdi"),
-    cell("raw to raw", RAW, "os.raw", "raw"),
-    cell("qcow2 to raw", RAW, "os.qcow2", "raw"),
-    cell("vmdk to raw", RAW, "os.vmdk", "raw"),
-    cell("vhd to raw", RAW, "os.vhd", "raw"),
-    cell("vhdx to raw", RAW, "os.vhdx", "raw"),
-    cell("vdi to raw", RAW, "os.vdi", "raw"),
-    cell("qcow2 to qcow2", QCOW2, "os.qcow2", "qcow2"),
-    cell("qcow2 to vmdk", VMDK, "os.qcow2", "vmdk"),
-    cell("qcow2 to vhd", VHD, "os.qcow2", "vhd"),
-    cell("qcow2 to vhdx", VHDX, "os.qcow2", "vhdx"),
-    cell("qcow2 to vdi", VDI, "os.qcow2", "vdi"),
-    cell("vmdk to qcow2", QCOW2, "os.vmdk", "qcow2"),
-    cell("vhd to qcow2", QCOW2, "os.vhd", "qcow2"),
-    cell("vhdx to qcow2", QCOW2, "os.vhdx", "qcow2"),
-    cell("vdi to qcow2", QCOW2, "os.vdi", "qcow2"),
-    cell("raw to qcow2 -c zlib", ZLIB, "os.raw", "qcow2"),
-    cell("raw to qcow2 -c zstd", ZSTD, "os.raw", "qcow2"),
-    cell("raw to stream", STREAM, "os.raw", "vmdk"),
-    cell("qcow2 to stream", STREAM, "os.qcow2", "vmdk"),
-    cell("qcow2 zlib to raw", RAW, "os.zlib.qcow2", "raw"),
-    cell("qcow2 zstd to raw", RAW, "os.zstd.qcow2", "raw"),
-    cell("stream to raw", RAW, "os.stream.vmdk", "raw"),
-    cell("stream to qcow2", QCOW2, "os.stream.vmdk", "qcow2"),
-    cell("qcow2 zlib to qcow2", QCOW2, "os.zlib.qcow2", "qcow2"),
-    cell("qcow2 zlib to qcow2 zlib", ZLIB, "os.zlib.qcow2", "qcow2"),
-    cell("qcow2 zlib to qcow2 zstd", ZSTD, "os.zlib.qcow2", "qcow2"),
-    cell("dense raw to qcow2", QCOW2, "dense.raw", "qcow2"),
-    cell("dense raw to qcow2 -c zlib", ZLIB, "dense.raw", "qcow2"),
-    cell("dense raw to stream", STREAM, "dense.raw", "vmdk"),
-    cell("dense raw to raw", RAW, "dense.raw", "raw"),
-    cell("sparse raw to qcow2", QCOW2, "sparse.raw", "qcow2"),
-    cell("sparse raw to qcow2 -c zlib", ZLIB, "sparse.raw", "qcow2"),
-    cell("sparse qcow2 to raw", RAW, "sparse.qcow2", "raw"),
-    cell("sparse raw to raw", RAW, "sparse.raw", "raw"),
-    cell("sparse raw to vmdk", VMDK, "sparse.raw", "vmdk"),
-    cell("sparse raw to vhd", VHD, "sparse.raw", "vhd"),
-    cell("sparse raw to vhdx", VHDX, "sparse.raw", "vhdx"),
-    cell("sparse raw to vdi", VDI, "sparse.raw", "vdi"),
+/// Formats that hold the bytes as they are: each is converted to each.
+const PLAIN: [(&str, Words); 6] =
+    [("raw", RAW), ("qcow2", QCOW2), ("vmdk", VMDK), ("vhd", VHD), ("vhdx", VHDX), ("vdi", VDI)];
+
+/// From a disk of a real system: what is compressed, or is to be, and the names of the inputs.
+const PACKED: [(&str, &str, Words, &str); 12] = [
+    ("raw", "qcow2 -c zlib", ZLIB, "os.raw"),
+    ("raw", "qcow2 -c zstd", ZSTD, "os.raw"),
+    ("raw", "stream", STREAM, "os.raw"),
+    ("qcow2", "stream", STREAM, "os.qcow2"),
+    ("qcow2 zlib", "qcow2 zlib", ZLIB, "os.zlib.qcow2"),
+    ("qcow2 zlib", "qcow2 zstd", ZSTD, "os.zlib.qcow2"),
+    ("dense raw", "qcow2 -c zlib", ZLIB, "dense.raw"),
+    ("dense raw", "stream", STREAM, "dense.raw"),
+    ("sparse raw", "qcow2 -c zlib", ZLIB, "sparse.raw"),
+    ("qcow2 zlib", "qcow2", QCOW2, "os.zlib.qcow2"),
+    ("qcow2 zstd", "qcow2", QCOW2, "os.zstd.qcow2"),
+    ("stream", "qcow2", QCOW2, "os.stream.vmdk"),
 ];
+
+/// The whole matrix.
+pub(crate) fn cells() -> Vec<Cell> {
+    let cell = |from: &str, to: &str, words, input: String, computes| Cell {
+        name: format!("{from} to {to}"),
+        words,
+        ours: &[],
+        input,
+        computes,
+    };
+    let plain = PLAIN.iter().flat_map(|(from, _)| {
+        let cells = PLAIN.iter().map(move |(to, words)| (*from, *to, *words));
+        cells.map(|(from, to, words)| cell(from, to, words, format!("os.{from}"), false))
+    });
+    let dense = [("raw", RAW), ("qcow2", QCOW2)].into_iter();
+    let dense =
+        dense.map(|(to, words)| cell("dense raw", to, words, "dense.raw".to_owned(), false));
+    let sparse = ["raw", "qcow2"].into_iter().flat_map(|from| {
+        let (name, input) = (format!("sparse {from}"), format!("sparse.{from}"));
+        PLAIN.iter().map(move |(to, words)| cell(&name, to, words, input.clone(), false))
+    });
+    let unpacked = [("qcow2 zlib", "zlib.qcow2"), ("qcow2 zstd", "zstd.qcow2")].into_iter();
+    let unpacked = unpacked.chain([("stream", "stream.vmdk")]);
+    let unpacked = unpacked.map(|(from, of)| cell(from, "raw", RAW, format!("os.{of}"), false));
+    let packed = PACKED.into_iter();
+    let packed =
+        packed.map(|(from, to, words, input)| cell(from, to, words, input.to_owned(), true));
+    let level = Cell {
+        ours: &["-o", "compression_level=1"],
+        ..cell("raw", "qcow2 -c zlib, level 1", ZLIB, "os.raw".to_owned(), true)
+    };
+    plain.chain(dense).chain(sparse).chain(unpacked).chain(packed).chain([level]).collect()
+}
+
+impl Cell {
+    /// The ending of the output's name.
+    pub(crate) fn ending(&self) -> &'static str {
+        match self.words.iter().skip_while(|word| **word != "-O").nth(1) {
+            Some(&"vpc") => "vhd",
+            Some(format) => format,
+            None => "raw",
+        }
+    }
+}
 
 pub(crate) const QUESTIONS: &[Question] = &[
     question("info qcow2", &["info", "os.qcow2"]),
@@ -105,14 +120,14 @@ pub(crate) const QUESTIONS: &[Question] = &[
 ];
 
 /// How qemu-img is told to be fast; the best of them counts.
-pub(crate) const VARIANTS: &[(&str, &[&str])] = &[
+pub(crate) const VARIANTS: &[(&str, Words)] = &[
     ("default", &[]),
     ("-W -m 16", &["-W", "-m", "16"]),
     ("-t none -T none", &["-t", "none", "-T", "none"]),
 ];
 
 /// What `qemu-img convert` makes of `os.raw` for the other inputs: the name, and how.
-pub(crate) const DERIVED: &[(&str, &[&str])] = &[
+pub(crate) const DERIVED: &[(&str, Words)] = &[
     ("os.qcow2", QCOW2),
     ("os.zlib.qcow2", ZLIB),
     ("os.zstd.qcow2", ZSTD),

@@ -9,9 +9,10 @@
 //!
 //! DIR of inputs holds os.raw, dense.raw and sparse.raw, and os.qcow2 and others made of the first;
 //! what is not there is made small by the bench itself, or left out. With several folders for
-//! outputs each is measured: one on disk, and one in memory. --only takes the cells with TEXT in
+//! outputs each is measured: one on disk, and one in memory; but only on the first, where the
+//! processor is what takes the time. --only takes the cells with TEXT in
 //! their names, --but leaves them out. --save keeps the figures as JSON, as a
-//! table, and as a picture. --quick takes one run of each, over a set of 64 MiB: some two minutes,
+//! table, and as a picture. --quick counts the first run of each, over a set of 64 MiB: two minutes,
 //! and an idea rather than a measurement.
 //!
 //! qemu-img runs with its defaults, with `-W -m 16` and with `-t none -T none`; the fastest of
@@ -27,7 +28,7 @@ mod runs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use cells::{CELLS, DERIVED, QUESTIONS};
+use cells::{DERIVED, QUESTIONS, cells};
 use report::{Line, say};
 
 /// What is measured, and where.
@@ -36,6 +37,9 @@ struct Setting {
     outputs: Vec<PathBuf>,
     /// Clusters of 64 KiB that an input has which the bench makes itself.
     clusters: usize,
+    /// Bytes of the disk with little on it, that it makes.
+    sparse: u64,
+    /// Of which the median counts; with none the very first run counts.
     runs: usize,
     only: String,
     but: Vec<String>,
@@ -55,27 +59,32 @@ fn main() {
         say("skipped: there is no qemu-img to compare with");
         return;
     }
-    make_inputs(&setting.inputs, setting.clusters);
+    make_inputs(&setting);
     let mut lines = Vec::new();
     let mut keep = |line: Option<Line>| {
         if let Some(line) = line {
             say(&line.text());
             lines.push(line);
+            // As it comes: the whole takes hours, and somebody may end it before.
+            if let Some(folder) = &setting.save {
+                report::save(folder, &lines);
+            }
         }
     };
     say(&report::head());
-    for output in &setting.outputs {
-        std::fs::create_dir_all(output).expect("the folder for outputs can be made");
-        for cell in CELLS.iter().filter(|cell| setting.wants(cell.name)) {
-            keep(runs::conversion(&setting.inputs, output, setting.runs, cell));
+    let cells = cells();
+    let first = &setting.outputs[..1];
+    for (computes, outputs) in [(false, &setting.outputs[..]), (true, first)] {
+        for output in outputs {
+            std::fs::create_dir_all(output).expect("the folder for outputs can be made");
+            let here = cells.iter().filter(|cell| cell.computes == computes);
+            for cell in here.filter(|cell| setting.wants(&cell.name)) {
+                keep(runs::conversion(&setting.inputs, output, setting.runs, cell));
+            }
         }
     }
-    let output = setting.outputs.first().expect("there is a folder for outputs");
     for question in QUESTIONS.iter().filter(|question| setting.wants(question.name)) {
-        keep(runs::question(&setting.inputs, output, setting.runs, question));
-    }
-    if let Some(folder) = &setting.save {
-        report::save(folder, &lines);
+        keep(runs::question(&setting.inputs, &first[0], setting.runs, question));
     }
 }
 
@@ -85,6 +94,7 @@ fn setting() -> Setting {
         inputs: place.join("in"),
         outputs: Vec::new(),
         clusters: 8192,
+        sparse: 64 << 30,
         runs: 5,
         only: String::new(),
         but: Vec::new(),
@@ -101,7 +111,7 @@ fn setting() -> Setting {
             "--but" => setting.but.push(next()),
             "--save" => setting.save = Some(next().into()),
             "--quick" => {
-                (setting.runs, setting.clusters) = (1, 1024);
+                (setting.runs, setting.clusters, setting.sparse) = (0, 1024, 8 << 30);
                 setting.inputs = place.join("quick");
             }
             "--bench" => {}
@@ -117,18 +127,19 @@ fn setting() -> Setting {
 }
 
 /// A small set where none was given: a disk, a third of it noise, a third text, a third zeros; the
-/// same without the zeros; and 64 GiB with little in them. And what is made of the first.
-fn make_inputs(folder: &Path, clusters: usize) {
+/// same without the zeros; and a large one with little in it. And what is made of the first.
+fn make_inputs(setting: &Setting) {
+    let folder = setting.inputs.as_path();
     std::fs::create_dir_all(folder).expect("the folder for inputs can be made");
     for (name, kinds) in [("os.raw", [0, 1, 2]), ("dense.raw", [1, 2, 1])] {
         let path = folder.join(name);
         if !path.exists() {
-            disk::make(&path, kinds, clusters);
+            disk::make(&path, kinds, setting.clusters);
         }
     }
     let sparse = folder.join("sparse.raw");
     if !sparse.exists() {
-        make_sparse(&sparse);
+        make_sparse(&sparse, setting.sparse);
     }
     for (from, name, words) in DERIVED
         .iter()
@@ -144,14 +155,14 @@ fn make_inputs(folder: &Path, clusters: usize) {
     }
 }
 
-/// 64 GiB, of which 100 MiB are there, scattered.
-fn make_sparse(path: &Path) {
+/// A disk of this size, of which 100 MiB are there, scattered.
+fn make_sparse(path: &Path, size: u64) {
     use std::os::unix::fs::FileExt;
     let file = std::fs::File::create(path).expect("the input can be made");
-    file.set_len(64 << 30).expect("a file may have holes");
+    file.set_len(size).expect("a file may have holes");
     let bytes: Vec<u8> = (1..=251).cycle().take(65536).collect();
     for block in 0..1600_u64 {
-        let at = block * 40_503 % (1 << 20) * 65536;
+        let at = block * 40_503 % (size >> 16) * 65536;
         file.write_all_at(&bytes, at).expect("room for the input");
     }
 }

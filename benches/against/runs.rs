@@ -25,8 +25,8 @@ struct Run {
 
 /// What a conversion takes; none if its input is not there.
 pub(crate) fn conversion(inputs: &Path, outputs: &Path, runs: usize, cell: &Cell) -> Option<Line> {
-    let input = there(inputs, cell.input, cell.name)?;
-    let output = outputs.join(format!("against.{}", cell.ending));
+    let input = there(inputs, &cell.input, &cell.name)?;
+    let output = outputs.join(format!("against.{}", cell.ending()));
     // Bytes that are nobody's format want to be called so.
     let is_raw = input.extension().is_some_and(|ending| ending == "raw");
     let from: &[&str] = if is_raw { &["-f", "raw"] } else { &[] };
@@ -37,17 +37,17 @@ pub(crate) fn conversion(inputs: &Path, outputs: &Path, runs: usize, cell: &Cell
     };
     let run = |who: usize| match VARIANTS.get(who) {
         Some((_, extra)) => timed(command("qemu-img", extra), Some(&output)),
-        None => timed(command(env!("CARGO_BIN_EXE_diskwright"), &[]), Some(&output)),
+        None => timed(command(env!("CARGO_BIN_EXE_diskwright"), cell.ours), Some(&output)),
     };
     let (mine, theirs) = rounds(runs, run, || same_content(&input, &output));
     let _ = std::fs::remove_file(&output);
     let place = outputs.file_name().map(|name| name.to_string_lossy().into_owned());
-    Some(line(cell.name, place.unwrap_or_default(), &mine, &theirs))
+    Some(line(&cell.name, place.unwrap_or_default(), &mine, &theirs))
 }
 
 /// Runs of ours, and of each variant of theirs, in turn; ours is the last number. The first round
 /// warms the caches, and shows that ours is right; it counts where theirs takes so long that nothing
-/// blurs it.
+/// blurs it, or where no more are wanted.
 fn rounds(
     runs: usize,
     run: impl Fn(usize) -> Run,
@@ -62,7 +62,7 @@ fn rounds(
         }
     }
     let is_long = all[..ours].iter().flatten().any(|run| run.wall > LONG);
-    if !is_long {
+    if !is_long && runs > 0 {
         all.iter_mut().for_each(Vec::clear);
         for round in 1..=runs {
             // Whoever comes first pays for memory that was given back before: the turns go round.

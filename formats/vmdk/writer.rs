@@ -22,8 +22,10 @@ use crate::base::model::identity::Identity;
 use crate::base::model::writer::{Piece, Slot, Writer};
 use crate::base::storage::{Put, Span, Spool, Target};
 
-/// Bytes of directory and tables that are written at once.
+/// Bytes of the directory that are written at once.
 const CHUNK: usize = 1 << 20;
+/// Bytes of tables that are written, or left a hole, together.
+const PAGE: usize = 4096;
 /// What is meant by the word of a table for a grain of zeros.
 const ZERO: u32 = 1;
 /// Where files end whose sectors have numbers of 32 bits.
@@ -45,7 +47,7 @@ struct State {
 struct Tables {
     /// As the file will have them.
     words: Spool,
-    /// For every chunk of them whether it says anything.
+    /// For every page of them whether it says anything.
     used: Vec<bool>,
     /// Where the last grain ends.
     end: u64,
@@ -170,7 +172,7 @@ fn write_directory(target: &dyn Target, at: u64, front: &Front) -> Result<()> {
 impl Tables {
     fn new(front: &Front) -> Result<Tables> {
         let len = usize::try_from(front.tables * TABLE).map_err(|_| Error::limit("the tables"))?;
-        let used = vec![false; len.div_ceil(CHUNK)];
+        let used = vec![false; len.div_ceil(PAGE)];
         Ok(Tables { words: Spool::new(len)?, used, end: front.data, tail: None })
     }
 
@@ -181,7 +183,7 @@ impl Tables {
         for (bytes, index) in self.words[at..end].chunks_exact_mut(4).zip(0..) {
             bytes.copy_from_slice(&word(index).to_le_bytes());
         }
-        self.used[at / CHUNK..end.div_ceil(CHUNK)].fill(true);
+        self.used[at / PAGE..end.div_ceil(PAGE)].fill(true);
     }
 
     /// Room for a stretch of whole grains, the last one of the extent perhaps cut off.
@@ -202,10 +204,13 @@ impl Tables {
 
     /// Writes what says anything; the rest is zero there.
     fn write(&self, target: &dyn Target, at: u64) -> Result<()> {
-        for (index, chunk) in self.words.chunks(CHUNK).enumerate() {
-            if self.used[index] {
-                target.put(at + (index * CHUNK) as u64, chunk)?;
+        let mut start = 0;
+        for run in self.used.chunk_by(|a, b| a == b) {
+            let end = (start + run.len() * PAGE).min(self.words.len());
+            if run[0] {
+                target.put(at + start as u64, &self.words[start..end])?;
             }
+            start = end;
         }
         Ok(())
     }
