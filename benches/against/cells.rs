@@ -126,6 +126,9 @@ pub(crate) const VARIANTS: &[(&str, Words)] = &[
     ("-t none -T none", &["-t", "none", "-T", "none"]),
 ];
 
+/// Variants from this one on differ from others only in how storage is asked.
+pub(crate) const CACHED: usize = 2;
+
 /// What `qemu-img convert` makes of `os.raw` for the other inputs: the name, and how.
 pub(crate) const DERIVED: &[(&str, Words)] = &[
     ("os.qcow2", QCOW2),

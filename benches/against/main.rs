@@ -10,13 +10,15 @@
 //! DIR of inputs holds os.raw, dense.raw and sparse.raw, and os.qcow2 and others made of the first;
 //! what is not there is made small by the bench itself, or left out. With several folders for
 //! outputs each is measured: one on disk, and one in memory; but only on the first, where the
-//! processor is what takes the time. --only takes the cells with TEXT in
-//! their names, --but leaves them out. --save keeps the figures as JSON, as a
-//! table, and as a picture. --quick counts the first run of each, over a set of 64 MiB: two minutes,
-//! and an idea rather than a measurement.
+//! processor is what takes the time. --only takes the cells with TEXT in their names, --but leaves
+//! them out. --save keeps the figures as JSON, as a table, and as a picture; those of other cells
+//! which are there already stay. --quick counts the first run of each, over a set of 64 MiB: some
+//! two minutes, and an idea rather than a measurement.
 //!
 //! qemu-img runs with its defaults, with `-W -m 16` and with `-t none -T none`; the fastest of
-//! these counts.
+//! these counts. Of time the least of the runs is told, since all that a shared machine does is add
+//! to it; and the median of how runs beside each other compare. There are N runs, and up to four
+//! times as many where they are short.
 
 #![expect(clippy::cast_precision_loss, reason = "a table shows three digits")]
 
@@ -60,11 +62,11 @@ fn main() {
         return;
     }
     make_inputs(&setting);
-    let mut lines = Vec::new();
+    let mut lines = setting.save.as_deref().map(report::kept).unwrap_or_default();
     let mut keep = |line: Option<Line>| {
         if let Some(line) = line {
             say(&line.text());
-            lines.push(line);
+            report::put(&mut lines, line);
             // As it comes: the whole takes hours, and somebody may end it before.
             if let Some(folder) = &setting.save {
                 report::save(folder, &lines);

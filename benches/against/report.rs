@@ -3,15 +3,15 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// Medians of several runs.
+/// Of several runs.
 pub(crate) struct Figures {
-    /// Seconds.
+    /// Seconds, the least.
     pub(crate) wall: f64,
-    /// Seconds of all cores.
+    /// Seconds of all cores, the least.
     pub(crate) cpu: f64,
-    /// Bytes of the largest resident set.
+    /// Bytes of the largest resident set, the median.
     pub(crate) memory: f64,
     /// Bytes that the output takes on disk; 0 for a question.
     pub(crate) size: f64,
@@ -25,10 +25,13 @@ pub(crate) struct Line {
     pub(crate) ours: Figures,
     pub(crate) theirs: Figures,
     /// How qemu-img was the fastest.
-    pub(crate) variant: &'static str,
-    /// Ours by theirs, the median of runs beside each other.
+    pub(crate) variant: String,
+    pub(crate) runs: usize,
+    /// Ours by theirs, the least of each.
     pub(crate) wall: f64,
     pub(crate) cpu: f64,
+    /// Wall time of ours by theirs, the median of runs beside each other.
+    pub(crate) median: f64,
 }
 
 const MIB: f64 = 1_048_576.0;
@@ -36,7 +39,7 @@ const MIB: f64 = 1_048_576.0;
 /// The head of the table.
 pub(crate) fn head() -> String {
     format!(
-        "{:<28} {:<8} {:>8} {:>8} {:>6} | {:>8} {:>8} {:>6} {:<16} | {:>6} {:>6} {:>6}",
+        "{:<28} {:<9} {:>8} {:>8} {:>6} | {:>8} {:>8} {:>6} {:<16} | {:>6} {:>6} {:>6} {:>6} {:>4}",
         "work",
         "output",
         "wall s",
@@ -48,7 +51,9 @@ pub(crate) fn head() -> String {
         "qemu-img at best",
         "wall",
         "cpu",
-        "size"
+        "median",
+        "size",
+        "runs"
     )
 }
 
@@ -63,10 +68,10 @@ impl Line {
     }
 
     /// What stands in a row: ours, theirs, the ratios.
-    fn cells(&self) -> [String; 12] {
+    fn cells(&self) -> [String; 14] {
         let seconds = |seconds: f64| format!("{seconds:.3}");
         let mib = |bytes: f64| format!("{:.1}", bytes / MIB);
-        let Line { name, place, ours, theirs, variant, wall, cpu } = self;
+        let Line { name, place, ours, theirs, variant, runs, wall, cpu, median } = self;
         [
             name.clone(),
             place.clone(),
@@ -76,20 +81,24 @@ impl Line {
             seconds(theirs.wall),
             seconds(theirs.cpu),
             mib(theirs.memory),
-            (*variant).into(),
+            variant.clone(),
             format!("{wall:.2}"),
             format!("{cpu:.2}"),
+            format!("{median:.2}"),
             self.size_text(),
+            runs.to_string(),
         ]
     }
 
     /// A row of the table.
     pub(crate) fn text(&self) -> String {
-        let [name, place, wall, cpu, memory, theirs @ .., by_wall, by_cpu, by_size] = self.cells();
+        let [name, place, wall, cpu, memory, theirs @ .., by_wall, by_cpu, median, size, runs] =
+            self.cells();
         let [their_wall, their_cpu, their_memory, variant] = theirs;
         format!(
-            "{name:<28} {place:<8} {wall:>8} {cpu:>8} {memory:>6} | {their_wall:>8} {their_cpu:>8} \
-             {their_memory:>6} {variant:<16} | {by_wall:>6} {by_cpu:>6} {by_size:>6}"
+            "{name:<28} {place:<9} {wall:>8} {cpu:>8} {memory:>6} | {their_wall:>8} {their_cpu:>8} \
+             {their_memory:>6} {variant:<16} | {by_wall:>6} {by_cpu:>6} {median:>6} {size:>6} \
+             {runs:>4}"
         )
     }
 
@@ -97,17 +106,61 @@ impl Line {
         format!("| {} |", self.cells().join(" | "))
     }
 
-    fn json(&self) -> serde_json::Value {
+    fn json(&self) -> Value {
         let figures =
             |f: &Figures| json!({"wall": f.wall, "cpu": f.cpu, "memory": f.memory, "size": f.size});
         json!({
             "work": self.name,
             "output": self.place,
+            "runs": self.runs,
             "ours": figures(&self.ours),
             "theirs": figures(&self.theirs),
             "variant": self.variant,
-            "ratios": {"wall": self.wall, "cpu": self.cpu, "size": self.size()},
+            "ratios": {
+                "wall": self.wall, "cpu": self.cpu, "median": self.median, "size": self.size(),
+            },
         })
+    }
+
+    /// What `json` made; none if it is something else.
+    fn from_json(value: &Value) -> Option<Line> {
+        let text = |name: &str| value[name].as_str().map(str::to_owned);
+        let figures = |who: &str| {
+            let number = |name: &str| value[who][name].as_f64();
+            Some(Figures {
+                wall: number("wall")?,
+                cpu: number("cpu")?,
+                memory: number("memory")?,
+                size: number("size")?,
+            })
+        };
+        let ratio = |name: &str| value["ratios"][name].as_f64();
+        Some(Line {
+            name: text("work")?,
+            place: text("output")?,
+            ours: figures("ours")?,
+            theirs: figures("theirs")?,
+            variant: text("variant")?,
+            runs: usize::try_from(value["runs"].as_u64()?).ok()?,
+            wall: ratio("wall")?,
+            cpu: ratio("cpu")?,
+            median: ratio("median")?,
+        })
+    }
+}
+
+/// The lines that were kept in this folder.
+pub(crate) fn kept(folder: &Path) -> Vec<Line> {
+    let Ok(text) = std::fs::read_to_string(folder.join("against.json")) else { return Vec::new() };
+    let all: Vec<Value> = serde_json::from_str(&text).expect("against.json is what a bench kept");
+    all.iter().map(|value| Line::from_json(value).expect("a line has all figures")).collect()
+}
+
+/// Adds a line, in the place of one of the same work.
+pub(crate) fn put(lines: &mut Vec<Line>, line: Line) {
+    match lines.iter_mut().find(|old| old.name == line.name && old.place == line.place) {
+        Some(old) => *old = line,
+        None => lines.push(line),
     }
 }
 
@@ -116,16 +169,21 @@ pub(crate) fn save(folder: &Path, lines: &[Line]) {
     std::fs::create_dir_all(folder).expect("the folder can be made");
     let all: Vec<_> = lines.iter().map(Line::json).collect();
     let json = serde_json::to_string_pretty(&all).expect("keys are strings");
-    let rows: Vec<_> = lines.iter().map(Line::markdown).collect();
-    let table = format!(
-        "| work | output | wall s | cpu s | MiB | qemu: wall s | cpu s | MiB | at best with | wall \
-         | cpu | size |\n|---|---|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|\n{}\n",
-        rows.join("\n")
-    );
-    for (name, text) in [("json", json + "\n"), ("md", table), ("svg", picture(lines))] {
+    for (name, text) in [("json", json + "\n"), ("md", table(lines)), ("svg", picture(lines))] {
         let path = folder.join(format!("against.{name}"));
         std::fs::write(&path, text).expect("the figures can be kept");
     }
+}
+
+/// The lines as a table in Markdown.
+fn table(lines: &[Line]) -> String {
+    let rows: Vec<_> = lines.iter().map(Line::markdown).collect();
+    format!(
+        "| work | output | wall s | cpu s | MiB | qemu: wall s | cpu s | MiB | at best with | wall \
+         | cpu | median | size | runs |\n\
+         |---|---|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|--:|\n{}\n",
+        rows.join("\n")
+    )
 }
 
 /// A bar for each cell: how long ours takes where qemu-img at best takes the whole width.

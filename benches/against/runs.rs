@@ -6,11 +6,20 @@ use std::time::Instant;
 
 use wait4::Wait4;
 
-use crate::cells::{Cell, Question, VARIANTS};
+use crate::cells::{CACHED, Cell, Question, VARIANTS};
 use crate::report::{Figures, Line, say};
 
 /// Seconds that are measured well enough by one run.
 const LONG: f64 = 20.0;
+
+/// Seconds of runs after which a cell needs no more of them than it was given.
+const ENOUGH: f64 = 10.0;
+/// How many times as many runs there are at most.
+const MORE: usize = 4;
+/// What waits for storage, and takes that many times as long as the best, goes no further.
+const SLOW: f64 = 2.0;
+/// Rounds in which all others of theirs take part.
+const ALL: usize = 2;
 
 /// What one run took.
 #[derive(Clone, Copy)]
@@ -39,43 +48,70 @@ pub(crate) fn conversion(inputs: &Path, outputs: &Path, runs: usize, cell: &Cell
         Some((_, extra)) => timed(command("qemu-img", extra), Some(&output)),
         None => timed(command(env!("CARGO_BIN_EXE_diskwright"), cell.ours), Some(&output)),
     };
-    let (mine, theirs) = rounds(runs, run, || same_content(&input, &output));
+    let (mine, theirs) = rounds(runs, cell.computes, run, || same_content(&input, &output));
     let _ = std::fs::remove_file(&output);
     let place = outputs.file_name().map(|name| name.to_string_lossy().into_owned());
     Some(line(&cell.name, place.unwrap_or_default(), &mine, &theirs))
 }
 
 /// Runs of ours, and of each variant of theirs, in turn; ours is the last number. The first round
-/// warms the caches, and shows that ours is right; it counts where theirs takes so long that nothing
-/// blurs it, or where no more are wanted.
+/// warms the caches, and shows that ours is right; it counts where theirs computes so long that
+/// nothing blurs it, or where no more are wanted.
 fn rounds(
     runs: usize,
+    computes: bool,
     run: impl Fn(usize) -> Run,
     is_right: impl Fn(),
 ) -> (Vec<Run>, Vec<Vec<Run>>) {
     let ours = VARIANTS.len();
     let mut all = vec![Vec::new(); ours + 1];
-    for (who, took) in all.iter_mut().enumerate() {
-        took.push(run(who));
-        if who == ours {
-            is_right();
+    let is_long =
+        |all: &[Vec<Run>]| computes && all[..ours].iter().flatten().any(|run| run.wall > LONG);
+    for who in 0..=ours {
+        // What computes that long does not wait for storage, however that is reached.
+        if who < CACHED || who == ours || !is_long(&all) {
+            all[who].push(run(who));
         }
     }
-    let is_long = all[..ours].iter().flatten().any(|run| run.wall > LONG);
-    if !is_long && runs > 0 {
+    is_right();
+    if !is_long(&all) && runs > 0 {
+        let best = all[fastest(&all[..ours])][0].wall;
+        let slow: Vec<_> = all.iter().map(|took| took[0].wall > best * SLOW).collect();
         all.iter_mut().for_each(Vec::clear);
-        for round in 1..=runs {
-            // Whoever comes first pays for memory that was given back before: the turns go round.
-            for who in (0..=ours).map(|turn| (turn + round) % (ours + 1)) {
-                // Which of theirs is the best one run of each has shown: it alone goes on.
-                if round == 1 || who == ours || who == fastest(&all[..ours]) {
-                    all[who].push(run(who));
-                }
-            }
-        }
+        go_on(runs, &run, |who| who < CACHED || who == ours || !slow[who], &mut all);
     }
     let mine = all.pop().unwrap_or_default();
     (mine, all)
+}
+
+/// As many rounds as are wanted, and more where they are short: a machine that is shared blurs them.
+fn go_on(
+    runs: usize,
+    run: impl Fn(usize) -> Run,
+    takes_part: impl Fn(usize) -> bool,
+    all: &mut [Vec<Run>],
+) {
+    let (begun, ours, mut best) = (Instant::now(), all.len() - 1, None);
+    for round in 1..=runs * MORE {
+        if round > runs && begun.elapsed().as_secs_f64() > ENOUGH {
+            break;
+        }
+        let mut turns: Vec<_> = (0..=ours).filter(|who| takes_part(*who)).collect();
+        // Whoever comes first pays for memory that was given back before: the turns change, and
+        // not in a rhythm that the machine could have as well.
+        if round.count_ones() % 2 == 1 {
+            turns.reverse();
+        }
+        for who in turns {
+            // Which of theirs is the best a few runs of each have shown: it alone goes on.
+            if best.is_none_or(|best| who == best || who == ours) {
+                all[who].push(run(who));
+            }
+        }
+        if round >= ALL {
+            best.get_or_insert(fastest(&all[..ours]));
+        }
+    }
 }
 
 /// What a question takes; none if what it is about is not there.
@@ -94,7 +130,7 @@ pub(crate) fn question(inputs: &Path, out: &Path, runs: usize, asked: &Question)
         command
     };
     let (mut mine, mut theirs) = (Vec::new(), vec![Vec::new()]);
-    for round in 0..=runs.max(3) {
+    for round in 0..=(runs * MORE).max(3) {
         let ours = timed(command(env!("CARGO_BIN_EXE_diskwright")), None);
         let other = timed(command("qemu-img"), None);
         if round > 0 {
@@ -158,39 +194,43 @@ fn median(runs: &[Run], of: impl Fn(&Run) -> f64) -> f64 {
     numbers[numbers.len() / 2]
 }
 
+/// Of time, what the rest of the machine added least to.
 fn figures(runs: &[Run]) -> Figures {
     Figures {
-        wall: median(runs, |run| run.wall),
-        cpu: median(runs, |run| run.cpu),
+        wall: least(runs, |run| run.wall),
+        cpu: least(runs, |run| run.cpu),
         memory: median(runs, |run| run.memory as f64),
         size: median(runs, |run| run.size as f64),
     }
 }
 
-/// Which of them has the fastest run.
-fn fastest(theirs: &[Vec<Run>]) -> usize {
-    let least = |runs: &[Run]| runs.iter().map(|run| run.wall).fold(f64::INFINITY, f64::min);
-    (0..theirs.len())
-        .min_by(|a, b| least(&theirs[*a]).total_cmp(&least(&theirs[*b])))
-        .expect("there is one variant at least")
+fn least(runs: &[Run], of: impl Fn(&Run) -> f64) -> f64 {
+    runs.iter().map(of).fold(f64::INFINITY, f64::min)
 }
 
-/// Ratios are of runs that were beside each other, so that they survive a machine whose speed drifts.
+/// Which of them has the fastest run.
+fn fastest(theirs: &[Vec<Run>]) -> usize {
+    let wall = |who: &usize| least(&theirs[*who], |run| run.wall);
+    let best = (0..theirs.len()).min_by(|a, b| wall(a).total_cmp(&wall(b)));
+    best.expect("there is one variant at least")
+}
+
+/// The medians are of runs that were beside each other, so that they survive a machine whose speed
+/// drifts.
 fn line(name: &str, place: String, mine: &[Run], theirs: &[Vec<Run>]) -> Line {
     let best = fastest(theirs);
-    let ratio = |of: fn(&Run) -> f64| {
-        let pairs = mine.iter().zip(&theirs[best]);
-        let mut ratios: Vec<_> = pairs.map(|(a, b)| of(a) / of(b)).collect();
-        ratios.sort_by(f64::total_cmp);
-        ratios[ratios.len() / 2]
-    };
+    let mut ratios: Vec<_> = mine.iter().zip(&theirs[best]).map(|(a, b)| a.wall / b.wall).collect();
+    ratios.sort_by(f64::total_cmp);
+    let (ours, other) = (figures(mine), figures(&theirs[best]));
     Line {
         name: name.into(),
         place,
-        ours: figures(mine),
-        theirs: figures(&theirs[best]),
-        variant: VARIANTS[best].0,
-        wall: ratio(|run| run.wall),
-        cpu: ratio(|run| run.cpu),
+        runs: ratios.len(),
+        wall: ours.wall / other.wall,
+        cpu: ours.cpu / other.cpu,
+        median: ratios[ratios.len() / 2],
+        ours,
+        theirs: other,
+        variant: VARIANTS[best].0.into(),
     }
 }
