@@ -17,13 +17,14 @@ mod sandbox;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand};
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 use commands::Cli;
 use exit::Exit;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parsed() {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -37,4 +38,17 @@ fn main() -> ExitCode {
         Exit::Failed(error.kind())
     });
     ExitCode::from(exit.code())
+}
+
+/// The command line. Verbs know their flags only when they are asked for, since to make those of
+/// all takes as long as many an answer: the help, which tells of all, is made once more.
+fn parsed() -> Result<Cli, clap::Error> {
+    Cli::try_parse().or_else(|error| {
+        if !matches!(error.kind(), DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand) {
+            return Err(error);
+        }
+        let mut command = Cli::command();
+        command.build();
+        Cli::from_arg_matches(&command.try_get_matches()?)
+    })
 }

@@ -3,23 +3,28 @@
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use formats::Watch;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 
-static STOPPED: AtomicBool = AtomicBool::new(false);
+/// What the process ends with at the second signal, as a shell would say it of SIGINT.
+const SECOND: i32 = 130;
+
+static STOPPED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// Makes Ctrl-C and SIGTERM stop the work instead of the process, so that nothing half-written
 /// stays. A second one ends the process at once.
 pub(crate) fn catch_signals() {
-    let stop = || {
-        if STOPPED.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-    };
-    // Without a handler a signal ends the process, as it always does.
-    let _ = ctrlc::set_handler(stop);
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // Without a handler a signal ends the process, as it always does. The first one finds
+        // nothing to end, and sets the flag for the second.
+        let _ = flag::register_conditional_shutdown(signal, SECOND, STOPPED.clone());
+        let _ = flag::register(signal, STOPPED.clone());
+    }
 }
 
 /// Whether a signal has said stop.

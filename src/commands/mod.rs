@@ -40,6 +40,7 @@ pub(crate) struct Cli {
 }
 
 #[derive(Subcommand)]
+#[command(defer = true)]
 enum Command {
     Convert(Box<convert::Args>),
     Info(info::Args),

@@ -8,6 +8,8 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
+use super::edges;
+
 /// Files: to open (what Landlock leaves), read, write, name, and ask about.
 const FILES: &[i64] = &[
     libc::SYS_read,
@@ -226,5 +228,9 @@ fn program(left: &Left) -> Result<BpfProgram, seccompiler::BackendError> {
     rules.insert(libc::SYS_prctl, vec![set_name]);
     let denied = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    SeccompFilter::new(rules, denied, SeccompAction::Allow, arch)?.try_into()
+    let (whole, rules): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        rules.into_iter().partition(|(_, rules)| rules.is_empty());
+    let whole = whole.keys().filter_map(|call| u32::try_from(*call).ok()).collect();
+    let program = SeccompFilter::new(rules, denied, SeccompAction::Allow, arch)?.try_into()?;
+    Ok(edges::allow(&whole, program))
 }

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!   named on the command line ─▶ Reach ─▶ close ─▶ Landlock: these files, and no network
-//!                                               ─▶ seccomp: these system calls (calls.rs)
+//!                                               ─▶ seccomp: these system calls (calls.rs, edges.rs)
 //! ```
 //!
 //! Outputs are open by then. What is left is to read the inputs, and to give the outputs their
 //! names. Threads that begin later are bound as well, so it comes before all of them.
 
 mod calls;
+mod edges;
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
