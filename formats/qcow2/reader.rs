@@ -123,11 +123,20 @@ impl Qcow2 {
         let count = if self.geometry.extended { count.min(512) } else { count };
         self.pages.look(at, count * size, |bytes| {
             let size = usize::try_from(size).expect("8 or 16");
-            let mut start = base + (first << cluster_bits);
-            for (index, entry) in bytes.chunks_exact(size).enumerate() {
-                let at = at + (index * size) as u64;
-                self.cluster_extents(entry, at, start, out)?;
-                start += self.geometry.cluster();
+            let start = |index: usize| base + ((first + index as u64) << cluster_bits);
+            let mut index = 0;
+            while let Some(entry) = bytes.get(index * size..(index + 1) * size) {
+                let left = bytes[index * size..].chunks_exact(size);
+                let empty = left.take_while(|entry| entry.iter().all(|byte| *byte == 0)).count();
+                if empty > 0 {
+                    // Most of a large disk: at once, and not cluster by cluster.
+                    let (start, end) = (start(index), start(index + empty).min(self.size));
+                    push(out, Extent { start, len: end - start, place: self.missing, depth: 0 });
+                } else {
+                    let at = at + (index * size) as u64;
+                    self.cluster_extents(entry, at, start(index), out)?;
+                }
+                index += empty.max(1);
             }
             if bytes.len() < size {
                 return Err(Error::truncated(at, "the file ends inside an L2 table"));

@@ -148,12 +148,13 @@ impl Survey<'_> {
         let needed = dynamic.blocks.size.min(self.head.size - index * dynamic.blocks.size);
         let end = block + dynamic.blocks.bitmap + needed;
         self.end = self.end.max(span.end());
-        let what = format!("block {index} of the disk lies at {block:#x}");
+        let what = || format!("block {index} of the disk lies at {block:#x}");
         if structures.iter().any(|other| span.overlaps(*other)) {
-            self.broken(at, format!("{what}, over other structures"));
+            self.broken(at, what() + ", over other structures");
         } else if end > self.head.chosen.end {
             let file = self.head.chosen.end;
-            self.broken(at, format!("{what}, and ends at {end}, behind the file's end at {file}"));
+            let behind = format!(", and ends at {end}, behind the file's end at {file}");
+            self.broken(at, what() + &behind);
         }
         Ok(())
     }

@@ -206,13 +206,21 @@ impl<'a> Walk<'a> {
 
     /// Claims the place of a directory or table, to which the entry at `at` leads.
     fn place(&mut self, start: u64, len: u64, at: u64, what: &str, report: &mut Report) {
-        let why = match self.claims.take(start, len) {
-            Claim::Free => return,
-            Claim::Taken => "over something else".to_string(),
-            Claim::Beyond => format!("behind the end of the file, {}", self.claims.file_len()),
-        };
-        self.placed = false;
-        self.say(at, &format!("{what} lies at {start:#x}, {why}"), report);
+        if let Some(why) = self.claim(start, len) {
+            self.placed = false;
+            self.say(at, &format!("{what} lies at {start:#x}, {why}"), report);
+        }
+    }
+
+    /// Claims a stretch; what is wrong with it if it was not free.
+    fn claim(&mut self, start: u64, len: u64) -> Option<String> {
+        match self.claims.take(start, len) {
+            Claim::Free => None,
+            Claim::Taken => Some("over something else".into()),
+            Claim::Beyond => {
+                Some(format!("behind the end of the file, {}", self.claims.file_len()))
+            }
+        }
     }
 
     /// Looks at grain `index` of the extent, whose entry is `word` and stands at `at`.
@@ -250,14 +258,8 @@ impl<'a> Walk<'a> {
         let whole = if grains == Grains::Plain { grain } else { len.next_multiple_of(SECTOR) };
         self.apart += u64::from(self.end.is_some_and(|end| end != offset));
         self.end = offset.checked_add(whole);
-        let what = format!("grain {index} lies at {offset:#x}");
-        match self.claims.take(offset, len) {
-            Claim::Free => {}
-            Claim::Taken => self.wrong(at, &format!("{what}, over something else"), report),
-            Claim::Beyond => {
-                let end = self.claims.file_len();
-                self.wrong(at, &format!("{what}, behind the end of the file, {end}"), report);
-            }
+        if let Some(why) = self.claim(offset, len) {
+            self.wrong(at, &format!("grain {index} lies at {offset:#x}, {why}"), report);
         }
         Ok(())
     }
