@@ -24,8 +24,9 @@ use crate::base::storage::{Put, Span, Spool, Target};
 
 /// Bytes of the directory that are written at once.
 const CHUNK: usize = 1 << 20;
-/// Bytes of tables that are written, or left a hole, together.
-const PAGE: usize = 4096;
+/// Bytes of tables that are written, or left a hole, together: tables begin at any sector, and what
+/// is written beside a word may lie in another block of the file system.
+const PIECE: usize = 512;
 /// What is meant by the word of a table for a grain of zeros.
 const ZERO: u32 = 1;
 /// Where files end whose sectors have numbers of 32 bits.
@@ -47,7 +48,7 @@ struct State {
 struct Tables {
     /// As the file will have them.
     words: Spool,
-    /// For every page of them whether it says anything.
+    /// For every piece of them whether it says anything.
     used: Vec<bool>,
     /// Where the last grain ends.
     end: u64,
@@ -172,7 +173,7 @@ fn write_directory(target: &dyn Target, at: u64, front: &Front) -> Result<()> {
 impl Tables {
     fn new(front: &Front) -> Result<Tables> {
         let len = usize::try_from(front.tables * TABLE).map_err(|_| Error::limit("the tables"))?;
-        let used = vec![false; len.div_ceil(PAGE)];
+        let used = vec![false; len.div_ceil(PIECE)];
         Ok(Tables { words: Spool::new(len)?, used, end: front.data, tail: None })
     }
 
@@ -183,7 +184,7 @@ impl Tables {
         for (bytes, index) in self.words[at..end].chunks_exact_mut(4).zip(0..) {
             bytes.copy_from_slice(&word(index).to_le_bytes());
         }
-        self.used[at / PAGE..end.div_ceil(PAGE)].fill(true);
+        self.used[at / PIECE..end.div_ceil(PIECE)].fill(true);
     }
 
     /// Room for a stretch of whole grains, the last one of the extent perhaps cut off.
@@ -206,7 +207,7 @@ impl Tables {
     fn write(&self, target: &dyn Target, at: u64) -> Result<()> {
         let mut start = 0;
         for run in self.used.chunk_by(|a, b| a == b) {
-            let end = (start + run.len() * PAGE).min(self.words.len());
+            let end = (start + run.len() * PIECE).min(self.words.len());
             if run[0] {
                 target.put(at + start as u64, &self.words[start..end])?;
             }

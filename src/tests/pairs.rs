@@ -141,3 +141,42 @@ fn from_every_format_into_every_format_the_disk_survives() {
         }
     }
 }
+
+/// Bytes of the disk that holds the files which this one takes.
+fn room(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).unwrap().blocks() * 512
+}
+
+/// 64 KiB in each gibibyte of 64: tables are most of what there is to write, and what they do not
+/// say takes no room.
+#[test]
+fn a_scattered_disk_takes_no_more_room_than_it_does_with_qemu() {
+    use std::os::unix::fs::FileExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let file = std::fs::File::create(path.join("disk.raw")).unwrap();
+    file.set_len(64 << 30).unwrap();
+    for gibibyte in 0..64 {
+        file.write_all_at(&vec![7; 64 << 10], gibibyte << 30).unwrap();
+    }
+    let compares = has(&["qemu-img"]);
+    for (ours, theirs) in [("vmdk", "vmdk"), ("qcow2", "qcow2"), ("vhdx", "vhdx"), ("vhd", "vpc")] {
+        let options = if ours == "vhd" { "force_size=on" } else { "" };
+        let made = |program: &str, target| {
+            let mut words = vec!["convert", "-f", "raw", "-O", theirs, "disk.raw", target];
+            words.extend(if options.is_empty() { vec![] } else { vec!["-o", options] });
+            must(path, program, &words);
+            room(&path.join(target))
+        };
+        let took = made(env!("CARGO_BIN_EXE_diskwright"), "ours");
+        if ours == "vmdk" {
+            // What says something, of two sets of tables: all of them would be another 8 MiB.
+            assert!(took < (4 << 20) + (1 << 20), "{took} bytes for 4 MiB of data");
+        }
+        if compares {
+            let most = made("qemu-img", "theirs");
+            assert!(took <= most + most / 100, "{ours}: {took} bytes, and {most} of qemu-img");
+        }
+    }
+}
