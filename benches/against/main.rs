@@ -12,13 +12,13 @@
 //! outputs each is measured: one on disk, and one in memory; but only on the first, where the
 //! processor is what takes the time. --only takes the cells with TEXT in their names, --but leaves
 //! them out. --save keeps the figures as JSON, as a table, and as a picture; those of other cells
-//! which are there already stay. --quick counts the first run of each, over a set of 64 MiB: some
-//! two minutes, and an idea rather than a measurement.
+//! which are there already stay. --quick counts the first run of each, over a set of 64 MiB: two to
+//! three minutes, and an idea rather than a measurement.
 //!
 //! qemu-img runs with its defaults, with `-W -m 16` and with `-t none -T none`; the fastest of
 //! these counts. Of time the least of the runs is told, since all that a shared machine does is add
 //! to it; and the median of how runs beside each other compare. There are N runs, and up to four
-//! times as many where they are short.
+//! times as many where they are short; of a question always four times as many.
 
 #![expect(clippy::cast_precision_loss, reason = "a table shows three digits")]
 
@@ -41,7 +41,7 @@ struct Setting {
     clusters: usize,
     /// Bytes of the disk with little on it, that it makes.
     sparse: u64,
-    /// Of which the median counts; with none the very first run counts.
+    /// Rounds of both programs at least; with none the very first run counts.
     runs: usize,
     only: String,
     but: Vec<String>,

@@ -13,7 +13,7 @@ use crate::report::{Figures, Line, say};
 const LONG: f64 = 20.0;
 
 /// Seconds of runs after which a cell needs no more of them than it was given.
-const ENOUGH: f64 = 10.0;
+const ENOUGH: f64 = 12.0;
 /// How many times as many runs there are at most.
 const MORE: usize = 4;
 /// What waits for storage, and takes that many times as long as the best, goes no further.
