@@ -16,9 +16,10 @@
 //! three minutes, and an idea rather than a measurement.
 //!
 //! qemu-img runs with its defaults, with `-W -m 16` and with `-t none -T none`; the fastest of
-//! these counts. Of time the least of the runs is told, since all that a shared machine does is add
-//! to it; and the median of how runs beside each other compare. There are N runs, and up to four
-//! times as many where they are short; of a question always four times as many.
+//! these is found first, and then runs in turn with ours. Of time the least of the runs is told,
+//! since all that a shared machine does is add to it; and the median of how runs beside each other
+//! compare. There are N runs, and up to four times as many where they are short; of a question
+//! always four times as many.
 
 #![expect(clippy::cast_precision_loss, reason = "a table shows three digits")]
 

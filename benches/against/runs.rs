@@ -13,13 +13,13 @@ use crate::report::{Figures, Line, say};
 const LONG: f64 = 20.0;
 
 /// Seconds of runs after which a cell needs no more of them than it was given.
-const ENOUGH: f64 = 12.0;
+const ENOUGH: f64 = 25.0;
 /// How many times as many runs there are at most.
 const MORE: usize = 4;
 /// What waits for storage, and takes that many times as long as the best, goes no further.
 const SLOW: f64 = 2.0;
-/// Rounds in which all others of theirs take part.
-const ALL: usize = 2;
+/// Rounds that show which of theirs is the best; they count for nothing else.
+const TRIALS: usize = 2;
 
 /// What one run took.
 #[derive(Clone, Copy)]
@@ -54,7 +54,7 @@ pub(crate) fn conversion(inputs: &Path, outputs: &Path, runs: usize, cell: &Cell
     Some(line(&cell.name, place.unwrap_or_default(), &mine, &theirs))
 }
 
-/// Runs of ours, and of each variant of theirs, in turn; ours is the last number. The first round
+/// Runs of ours, and of the best of theirs, in turn; ours is the last number. The first round of all
 /// warms the caches, and shows that ours is right; it counts where theirs computes so long that
 /// nothing blurs it, or where no more are wanted.
 fn rounds(
@@ -75,41 +75,43 @@ fn rounds(
     }
     is_right();
     if !is_long(&all) && runs > 0 {
-        let best = all[fastest(&all[..ours])][0].wall;
-        let slow: Vec<_> = all.iter().map(|took| took[0].wall > best * SLOW).collect();
+        let best = trial(&run, &all[..ours]);
         all.iter_mut().for_each(Vec::clear);
-        go_on(runs, &run, |who| who < CACHED || who == ours || !slow[who], &mut all);
+        go_on(runs, &run, [best, ours], &mut all);
     }
     let mine = all.pop().unwrap_or_default();
     (mine, all)
 }
 
+/// Which of theirs is the best, by a few runs of each after the `first`. Those that go by the page
+/// cache come last, as what is measured next does.
+fn trial(run: impl Fn(usize) -> Run, first: &[Vec<Run>]) -> usize {
+    let best = first[fastest(first)][0].wall;
+    let takes_part = |who: &usize| *who < CACHED || first[*who][0].wall <= best * SLOW;
+    let mut theirs = vec![Vec::new(); first.len()];
+    for who in (0..TRIALS).flat_map(|_| (0..first.len()).rev().filter(takes_part)) {
+        theirs[who].push(run(who));
+    }
+    fastest(&theirs)
+}
+
 /// As many rounds as are wanted, and more where they are short: a machine that is shared blurs them.
-fn go_on(
-    runs: usize,
-    run: impl Fn(usize) -> Run,
-    takes_part: impl Fn(usize) -> bool,
-    all: &mut [Vec<Run>],
-) {
-    let (begun, ours, mut best) = (Instant::now(), all.len() - 1, None);
+/// They follow each other at once, so that memory which one run gives back is what the next takes:
+/// after a pause a host may have taken it.
+fn go_on(runs: usize, run: impl Fn(usize) -> Run, pair: [usize; 2], all: &mut [Vec<Run>]) {
+    let begun = Instant::now();
     for round in 1..=runs * MORE {
         if round > runs && begun.elapsed().as_secs_f64() > ENOUGH {
             break;
         }
-        let mut turns: Vec<_> = (0..=ours).filter(|who| takes_part(*who)).collect();
+        let mut turns = pair;
         // Whoever comes first pays for memory that was given back before: the turns change, and
         // not in a rhythm that the machine could have as well.
         if round.count_ones() % 2 == 1 {
             turns.reverse();
         }
         for who in turns {
-            // Which of theirs is the best a few runs of each have shown: it alone goes on.
-            if best.is_none_or(|best| who == best || who == ours) {
-                all[who].push(run(who));
-            }
-        }
-        if round >= ALL {
-            best.get_or_insert(fastest(&all[..ours]));
+            all[who].push(run(who));
         }
     }
 }
