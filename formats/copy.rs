@@ -11,11 +11,12 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::model::extent::{Extent, Packed, Place};
 use crate::base::model::image::{Image, Reader};
 use crate::base::model::writer::{Piece, Slot, Writer};
-use crate::base::storage::{BLOCK, Buffer, Put, Span, is_zero};
+use crate::base::storage::{BLOCK, Buffer, Put, Span};
 use crate::digesting::Mark;
-use crate::holes::{add_data, joined};
+use crate::holes::joined;
 use crate::plan::{PORTION, Plan, Portion, Run};
 use crate::pool::{Crew, Unwatched, Watch, default_threads};
+use crate::slate::Slate;
 
 /// Says whether so many bytes of data may be handed on: `Limit` if not.
 pub type Allows<'a> = dyn Fn(u64) -> Result<()> + Sync + 'a;
@@ -130,7 +131,7 @@ struct Bench {
     portion: Portion,
     reader: Reader,
     encoder: Encoder,
-    bytes: Buffer,
+    bytes: Slate,
     base: Option<Buffer>,
     packed: Vec<u8>,
     /// Units that were packed already, before they are put between the others, and where the next
@@ -223,7 +224,7 @@ impl<'a> Job<'a> {
             portion: Portion::default(),
             reader: Reader::default(),
             encoder: Encoder::default(),
-            bytes: Buffer::new(usize::try_from(PORTION.max(self.unit)).expect("a few MiB")),
+            bytes: Slate::new(to_usize(PORTION.max(self.unit))),
             base: None,
             packed: Vec::new(),
             passed: Vec::new(),
@@ -297,7 +298,7 @@ impl<'a> Job<'a> {
 
     fn copy_portion(&self, crew: &Crew, bench: &mut Bench) -> Result<()> {
         let len = usize::try_from(bench.portion.len()).expect("a portion of data is small");
-        bench.bytes.reserve(len);
+        bench.bytes.begin(len);
         self.fetch(bench, len)?;
         for index in 0..bench.portion.runs.len() {
             self.sort(bench, bench.portion.runs[index])?;
@@ -351,11 +352,12 @@ impl<'a> Job<'a> {
             {
                 let next = bench.portion.extents.get(index + 1).map(|next| next.place);
                 self.fetch_passed(bench, &extent, without_slack(packed, next), from)?;
+                self.read.fetch_add(extent.len, Ordering::Relaxed);
+            } else if extent.is_zero() {
+                bench.bytes.wipe(from..from + to_usize(extent.len));
             } else {
-                let out = &mut bench.bytes[from..from + extent_len(&extent)];
+                let out = bench.bytes.write(from..from + to_usize(extent.len));
                 bench.reader.fetch(self.image.files(), &extent, out)?;
-            }
-            if !extent.is_zero() {
                 self.read.fetch_add(extent.len, Ordering::Relaxed);
             }
         }
@@ -383,7 +385,7 @@ impl<'a> Job<'a> {
         from: usize,
     ) -> Result<()> {
         let files = self.image.files();
-        let out = &mut bench.bytes[from..from + extent_len(extent)];
+        let out = bench.bytes.write(from..from + to_usize(extent.len));
         let mut kept = tight;
         let tightly = Extent { place: Place::Packed(tight), ..*extent };
         if bench.reader.fetch(files, &tightly, out).is_err() {
@@ -427,17 +429,20 @@ impl<'a> Job<'a> {
             self.digest(bench, range, at);
             return Ok(unit);
         }
-        let bytes = &bench.bytes[range.clone()];
-        if bench.base.as_ref().is_some_and(|base| base[range.clone()] == *bytes) {
+        let same = |base: &Buffer| base[range.clone()] == bench.bytes[range.clone()];
+        if bench.base.as_ref().is_some_and(same) {
             return Ok(Unit::Backing);
         }
         let before = bench.data.len();
         let packs = self.writer.packing().is_some();
         let looks = !packs && self.leaves_holes();
         if looks {
-            add_data(bytes, range.start, &mut bench.data);
+            bench.bytes.add_data(range.clone(), &mut bench.data);
         }
-        let is_zero = || if looks { bench.data.len() == before } else { is_zero(bytes) };
+        let is_zero = || match looks {
+            true => bench.data.len() == before,
+            false => bench.bytes.is_zero(range.clone()),
+        };
         if self.sparse > 0 && is_zero() {
             return Ok(Unit::Zero);
         }
@@ -447,14 +452,14 @@ impl<'a> Job<'a> {
         }
         // The last unit of a disk is packed whole, padded with zeros.
         let end = range.start + self.unit_len();
-        bench.bytes[range.end..end].fill(0);
+        bench.bytes.wipe(range.end..end);
         let (bytes, encoder) = (&bench.bytes[range.start..end], &mut bench.encoder);
         let before = bench.packed.len();
         if self.writer.encode(at, bytes, encoder, &mut bench.packed)? {
             return Ok(Unit::Packed(bench.packed.len() - before));
         }
         if self.leaves_holes() {
-            add_data(&bench.bytes[range.clone()], range.start, &mut bench.data);
+            bench.bytes.add_data(range, &mut bench.data);
         }
         Ok(Unit::Plain)
     }
@@ -468,7 +473,7 @@ impl<'a> Job<'a> {
         let known = bench.data.partition_point(|data| data.start < range.start);
         let mut found = Vec::new();
         if known == bench.data.len() {
-            add_data(&bench.bytes[range.clone()], range.start, &mut found);
+            bench.bytes.add_data(range.clone(), &mut found);
         }
         let mut hasher = crc32fast::Hasher::new();
         for data in bench.data[known..].iter().chain(&found) {
@@ -617,9 +622,10 @@ impl<'a> Job<'a> {
         while done < extent.len {
             let part = extent.clip(done, (done + PORTION).min(extent.len));
             let len = to_usize(part.len);
-            bench.reader.fetch(self.image.files(), &part, &mut bench.bytes[..len])?;
+            bench.bytes.begin(len);
+            bench.reader.fetch(self.image.files(), &part, bench.bytes.write(0..len))?;
             bench.data.clear();
-            add_data(&bench.bytes[..len], 0, &mut bench.data);
+            bench.bytes.add_data(0..len, &mut bench.data);
             self.write_plain(bench, 0..len, offset + done)?;
             done += part.len;
         }
@@ -629,10 +635,6 @@ impl<'a> Job<'a> {
     fn unit_len(&self) -> usize {
         usize::try_from(self.unit).expect("a unit is a few MiB")
     }
-}
-
-fn extent_len(extent: &Extent) -> usize {
-    to_usize(extent.len)
 }
 
 /// A length or place within a portion.

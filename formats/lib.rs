@@ -66,6 +66,7 @@ mod pour;
 mod probe;
 mod registry;
 mod rehearse;
+mod slate;
 
 pub use base::codec::{Codec, Decoder, Encoder, Packing};
 pub use base::digest::{Algorithm, Digest, Hasher};

@@ -82,6 +82,32 @@ fn the_file_is_the_same_with_one_thread_and_with_eight() {
     }
 }
 
+/// Holes that the map tells of are neither read nor looked at; a file without any has zeros there.
+/// What follows from the content, identifiers too, may not tell one from the other.
+#[test]
+fn the_file_is_the_same_wherever_the_map_knows_of_holes() {
+    let mut fine = Create::default();
+    fine.options.set("cluster_size", "512");
+    for format in writable() {
+        let size = size_for(format, 5_300_001).next_multiple_of(512);
+        let mut bytes = disk(11, size as usize);
+        // Large blocks with little in them.
+        for crumb in 0..6 {
+            let from = 1_000_000 + crumb * 612_345;
+            bytes[from + 1_500..(from + 612_345).min(4_800_000)].fill(0);
+        }
+        let source = raw(&bytes);
+        let qcow2 = formats::format("qcow2").unwrap();
+        fine.size = size;
+        let holey = made(qcow2, &fine, &*source, 1).open().unwrap();
+        for variant in variants_of(format, size) {
+            let one = made(format, &variant.create, &*source, 2);
+            let other = made(format, &variant.create, &*holey, 2);
+            assert!(one == other, "{}", variant.name);
+        }
+    }
+}
+
 // Seen: an image written onto a block device kept what the device had held before wherever the
 // writer took zeros for granted: parts of the L1 table, the end of the refcount table, clusters
 // with room for zeros. Why: only a fresh file reads as zeros.

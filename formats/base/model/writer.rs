@@ -80,8 +80,8 @@ pub trait Writer: Send + Sync {
         false
     }
 
-    /// Told of every unit with data, in order of the disk: where it begins, and the CRC-32 of its
-    /// bytes. Of zeros it is not told.
+    /// Told of every unit with data, in order of the disk: where it begins, and a CRC-32 of its
+    /// blocks that are not zero, and where in it they are. Of zeros it is not told.
     fn identify(&self, start: u64, digest: u32) {
         let _ = (start, digest);
     }
