@@ -4,12 +4,15 @@
 //! has room for 10 GiB; best in memory, for a disk's file system takes its time over a million
 //! stretches in one file.
 
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use scattered::scattered;
 use wait4::Wait4;
+
+#[path = "against/scattered.rs"]
+mod scattered;
 
 const GIB: u64 = 1 << 30;
 /// Bytes of data in a disk whose size grows.
@@ -70,18 +73,6 @@ fn main() {
         all_work(&folder, &disk, &format!("{stretches} stretches"), stretches);
     }
     std::fs::remove_dir_all(&folder).expect("it was ours");
-}
-
-/// A file of this size with so many stretches of data, at equal distances.
-fn scattered(path: &Path, size: u64, stretches: u64, len: u64) {
-    let _ = std::fs::remove_file(path);
-    let file = std::fs::File::create(path).expect("the disk can be made");
-    file.set_len(size).expect("a file may have holes");
-    let bytes: Vec<u8> = (1..=251).cycle().take(usize::try_from(len).expect("small")).collect();
-    for number in 0..stretches {
-        let at = size / stretches / BLOCK * BLOCK * number;
-        file.write_all_at(&bytes, at).expect("room for the disk");
-    }
 }
 
 /// Does all the work once to warm the caches and once to tell what it takes.

@@ -1,7 +1,8 @@
 //! How many instructions fixed work takes, and where they have gone since they were last kept.
 //!
 //! What a clock says on a shared machine is blurred; the instructions that callgrind counts are the
-//! same each time, so that a slow creep shows. One thread, a disk of 64 MiB.
+//! same each time, so that a slow creep shows. One thread, a disk of 64 MiB, and one of 4 GiB with 16
+//! MiB scattered over it.
 //!
 //! ```text
 //! cargo instructions [--keep]
@@ -16,6 +17,8 @@
 mod count;
 #[path = "../against/disk.rs"]
 mod disk;
+#[path = "../against/scattered.rs"]
+mod scattered;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -42,6 +45,8 @@ const CELLS: &[(&str, &str)] = &[
     ("raw to qcow2", "convert -q --threads 1 -f raw -O qcow2 disk.raw out"),
     ("raw to vhdx", "convert -q --threads 1 -f raw -O vhdx disk.raw out"),
     ("raw to vhd", "convert -q --threads 1 -f raw -O vhd disk.raw out"),
+    ("scattered to vhd", "convert -q --threads 1 -f raw -O vhd scattered.raw out"),
+    ("scattered to vdi", "convert -q --threads 1 -f raw -O vdi scattered.raw out"),
     ("qcow2 to raw", "convert -q --threads 1 -O raw disk.qcow2 out"),
     ("qcow2 to vmdk", "convert -q --threads 1 -O vmdk disk.qcow2 out"),
     ("zlib to raw", "convert -q --threads 1 -O raw zlib.qcow2 out"),
@@ -157,6 +162,7 @@ fn counted(folder: &Path, words: &str, half: usize) -> Count {
 
 fn make_inputs(folder: &Path) {
     disk::make(&folder.join("disk.raw"), [0, 1, 2], 1024);
+    scattered::scattered(&folder.join("scattered.raw"), 4 << 30, 256, 64 << 10);
     for (name, words) in IMAGES {
         let mut command = Command::new(PROGRAM);
         command.args(["convert", "-q", "-f", "raw"]).args(words.split(' ')).arg("disk.raw");
