@@ -33,7 +33,7 @@ impl Slate {
         self.written.clear();
         self.len = len;
         if self.bytes.len() < len {
-            self.bytes = Buffer::new(len);
+            self.bytes.reserve(len);
             self.left.clear();
         }
     }

@@ -27,12 +27,14 @@ mod cells;
 mod disk;
 mod report;
 mod runs;
+mod scattered;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use cells::{DERIVED, QUESTIONS, cells};
 use report::{Line, say};
+use scattered::scattered;
 
 /// What is measured, and where.
 struct Setting {
@@ -142,7 +144,7 @@ fn make_inputs(setting: &Setting) {
     }
     let sparse = folder.join("sparse.raw");
     if !sparse.exists() {
-        make_sparse(&sparse, setting.sparse);
+        scattered(&sparse, setting.sparse, 1600, 64 << 10);
     }
     for (from, name, words) in DERIVED
         .iter()
@@ -155,17 +157,5 @@ fn make_inputs(setting: &Setting) {
             command.args(["convert", "-f", "raw"]).args(words).arg(folder.join(from)).arg(&path);
             assert!(command.status().expect("qemu-img runs").success());
         }
-    }
-}
-
-/// A disk of this size, of which 100 MiB are there, scattered.
-fn make_sparse(path: &Path, size: u64) {
-    use std::os::unix::fs::FileExt;
-    let file = std::fs::File::create(path).expect("the input can be made");
-    file.set_len(size).expect("a file may have holes");
-    let bytes: Vec<u8> = (1..=251).cycle().take(65536).collect();
-    for block in 0..1600_u64 {
-        let at = block * 40_503 % (size >> 16) * 65536;
-        file.write_all_at(&bytes, at).expect("room for the input");
     }
 }
